@@ -1,0 +1,70 @@
+//! Collectors: events from the outside, onto disk before they count, onto the bus exactly once.
+pub mod seen;
+pub mod spool;
+pub mod sse;
+use crate::model::{Pointer, TopicName};
+use std::{path::PathBuf, time::Duration};
+
+/// A server of events (SSE, the `EventSource` protocol).
+#[derive(Clone, Debug)]
+pub struct SseSettings {
+    /// Where the stream is.
+    pub url: String,
+    /// Sent in the User-Agent, so that the operators of the source can reach a person; `None`
+    /// where the source does not ask for one.
+    pub contact: Option<String>,
+    /// Open the next connection this long after the last one began: before the server cuts.
+    pub reconnect_after: Duration,
+    /// A connection without a byte for this long is given up.
+    pub silence: Duration,
+    /// An event with more bytes of data than this is kept as a file and reported as a dead letter.
+    pub max_event: u64,
+}
+
+/// Where a collector's events come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Server-sent events.
+    Sse(SseSettings),
+}
+
+/// A spool's bounds.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// Its folder, on a local disk, for it alone.
+    pub path: PathBuf,
+    /// It never holds more bytes than this; a full spool makes the source wait.
+    pub max_bytes: u64,
+    /// A file of at least this many bytes is ended and the next begun.
+    pub roll_bytes: u64,
+    /// What was received is synced to disk within this time.
+    pub sync_within: Duration,
+}
+
+/// What a collector is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where from.
+    pub source: Source,
+    /// Where the event's own id stands; without it the source's event id is taken.
+    pub id: Option<Pointer>,
+    /// An event whose id was seen within this time (bus time, spool time) is known and dropped …
+    pub dedupe_window: Duration,
+    /// … and so is one among at least this many last ids.
+    pub dedupe_ids: usize,
+    /// The spool.
+    pub spool: SpoolSettings,
+}
+
+/// What an ingester is told.
+#[derive(Clone, Debug)]
+pub struct IngestSettings {
+    /// The topic it writes.
+    pub topic: TopicName,
+    /// Where the record's key stands in the event; without it the source's id is the key.
+    pub key: Option<Pointer>,
+    /// Records in one transaction at most.
+    pub batch_records: usize,
+    /// Bytes in one transaction at most (a single larger event goes alone).
+    pub batch_bytes: usize,
+}

@@ -1,0 +1,78 @@
+//! Fail points: named places of a protocol at which a test lets the process die or the disk fill.
+//!
+//! Only builds with debug assertions have them; elsewhere a point is nothing. A point is a name
+//! like `archive.after_put`; [`POINTS`] lists them all, so that a test can demand that each was
+//! crossed. What a point does is armed once, at start: [`arm`] takes `name=N` to kill the process
+//! (as `kill -9` would) at the N-th crossing, counted from 1.
+
+/// Every point there is, in the order of a record's life.
+pub const POINTS: &[&str] = &[
+    "collect.received",
+    "spool.appended",
+    "spool.synced",
+    "spool.rolled",
+    "ingest.before_send",
+    "ingest.after_send",
+    "archive.staged",
+    "archive.closed",
+    "archive.letters_sent",
+    "archive.times_put",
+    "archive.entry_put",
+    "archive.renamed",
+    "archive.offset_committed",
+    "table.live_written",
+    "table.before_commit",
+    "table.committed",
+];
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    struct Armed {
+        name: String,
+        crossings: AtomicU64,
+        at: u64,
+    }
+
+    static ARMED: OnceLock<Armed> = OnceLock::new();
+
+    /// Arms one point; see the module's text.
+    ///
+    /// # Errors
+    /// What is wrong with `plan`.
+    pub fn arm(plan: &str) -> Result<(), String> {
+        let (name, at) = plan.split_once('=').ok_or_else(|| format!("fail point {plan:?}: write name=N"))?;
+        let at = at.parse().map_err(|_| format!("fail point {plan:?}: {at:?} is no number"))?;
+        if !super::POINTS.contains(&name) {
+            return Err(format!("fail point {name:?} is not one of {:?}", super::POINTS));
+        }
+        let armed = Armed { name: name.to_owned(), crossings: AtomicU64::new(0), at };
+        ARMED.set(armed).map_err(|_| "a fail point is armed already".to_owned())
+    }
+
+    /// Crosses a point; may not return.
+    pub fn cross(name: &str) {
+        debug_assert!(super::POINTS.contains(&name), "fail point {name:?} is not listed");
+        if let Some(armed) = ARMED.get()
+            && armed.name == name
+            && armed.crossings.fetch_add(1, Ordering::SeqCst) + 1 == armed.at
+        {
+            // The same end as an outer kill -9: no unwinding, no flush, no farewell.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+pub use armed::{arm, cross};
+
+/// Crosses a point: nothing in this build.
+#[cfg(not(debug_assertions))]
+pub fn cross(_name: &str) {}

@@ -1,0 +1,15 @@
+//! The nouns every part shares: ids, records and batches, wall time.
+//!
+//! Nothing here does I/O, and nothing here knows an actor.
+
+mod clock;
+mod ids;
+mod pointer;
+mod record;
+
+pub use clock::{Clock, ManualClock, Millis, SystemClock};
+pub use ids::{
+    ActorId, Epoch, Incarnation, NodeId, Offset, Partition, PipelineId, Sequence, StageId, TopicId, TopicName,
+};
+pub use pointer::{Extractor, Pointer, Scalar};
+pub use record::{Batch, Header, Hole, Record, Why};

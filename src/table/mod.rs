@@ -1,0 +1,96 @@
+//! The live table: event-time windows over a topic, readable at any moment.
+use crate::{
+    model::{Pointer, TopicName},
+    store::StorePath,
+};
+use std::time::Duration;
+
+/// The unit of an event's time when it is a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnit {
+    /// Seconds since 1970 (a fraction is allowed).
+    Seconds,
+    /// Milliseconds since 1970.
+    Millis,
+    /// A string in RFC 3339: `2015-09-12T00:46:58.771Z`.
+    Rfc3339,
+}
+
+/// What is measured in each window and key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MeasureKind {
+    /// How many records.
+    Count,
+    /// The sum of the numbers at this pointer; records without a number there add nothing.
+    Sum(Pointer),
+    /// The smallest number there.
+    Min(Pointer),
+    /// The largest number there.
+    Max(Pointer),
+    /// The mean, kept as `<name>_sum` and `<name>_count` so that rows can be merged.
+    Avg(Pointer),
+}
+
+/// A measure and its column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measure {
+    /// The column's name.
+    pub name: String,
+    /// What it measures.
+    pub kind: MeasureKind,
+}
+
+/// A key column: the text at a pointer (numbers and booleans as they are written in JSON).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// The column's name.
+    pub name: String,
+    /// Where it stands in the event. A record without a text, number or boolean there is skipped.
+    pub pointer: Pointer,
+}
+
+/// A condition that a record must meet to be counted; one that does not is filtered, not skipped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    /// Where to look.
+    pub pointer: Pointer,
+    /// `true`: what stands there must be one of `values`; `false`: it must be none of them
+    /// (nothing standing there is none of them).
+    pub include: bool,
+    /// Texts, compared as keys are.
+    pub values: Vec<String>,
+}
+
+/// What an aggregator is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The topic it reads.
+    pub topic: TopicName,
+    /// The table's folder.
+    pub path: StorePath,
+    /// Width of the tumbling windows; divides an hour or is whole hours.
+    pub window: Duration,
+    /// Where the event's time stands.
+    pub time: Pointer,
+    /// What kind of time stands there.
+    pub time_unit: TimeUnit,
+    /// Key columns, in order.
+    pub keys: Vec<Key>,
+    /// Measures, in order, at least one.
+    pub measures: Vec<Measure>,
+    /// All must hold.
+    pub filters: Vec<Filter>,
+    /// The watermark is the largest event time minus this.
+    pub watermark_delay: Duration,
+    /// An hour is final for a partition once its watermark is past the hour's end plus this.
+    pub lateness: Duration,
+    /// A record further ahead of its bus time than this moves nothing and is only counted as future.
+    pub future_bound: Duration,
+    /// A partition read to its end and without a record for this long follows the others.
+    pub idle: Duration,
+    /// A commit is made this often, if there is anything to commit.
+    pub commit_interval: Duration,
+    /// … and after this many records of one partition, so that catching up stays bounded.
+    pub commit_records: u64,
+}
