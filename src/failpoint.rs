@@ -76,3 +76,32 @@ pub use armed::{arm, cross};
 /// Crosses a point: nothing in this build.
 #[cfg(not(debug_assertions))]
 pub fn cross(_name: &str) {}
+
+/// Notes that a rare branch of a protocol was taken; the model histories demand each of them.
+/// Nothing outside this crate's own tests.
+pub fn rare(_name: &'static str) {
+    #[cfg(test)]
+    tests_only::note(_name);
+}
+
+#[cfg(test)]
+pub mod tests_only {
+    //! How often each rare branch was taken, over all threads of the test binary.
+
+    use std::{
+        collections::BTreeMap,
+        sync::{Mutex, PoisonError},
+    };
+
+    static TAKEN: Mutex<BTreeMap<&'static str, u64>> = Mutex::new(BTreeMap::new());
+
+    /// Counts one.
+    pub fn note(name: &'static str) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+    }
+
+    /// All counts so far.
+    pub fn taken() -> BTreeMap<&'static str, u64> {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -11,6 +11,7 @@ pub mod failpoint;
 pub mod fault;
 pub mod model;
 pub mod node;
+pub mod recorded;
 #[cfg(test)]
 pub mod sim;
 pub mod store;

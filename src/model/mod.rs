@@ -4,6 +4,7 @@
 
 mod clock;
 mod ids;
+mod pause;
 mod pointer;
 mod record;
 
@@ -11,5 +12,6 @@ pub use clock::{Clock, ManualClock, Millis, SystemClock};
 pub use ids::{
     ActorId, Epoch, Incarnation, NodeId, Offset, Partition, PipelineId, Sequence, StageId, TopicId, TopicName,
 };
+pub use pause::{Doubling, Pause};
 pub use pointer::{Extractor, Pointer, Scalar};
 pub use record::{Batch, Header, Hole, Record, Why};
