@@ -1,6 +1,38 @@
 //! The archive: every record of a topic, byte for byte, in order, exactly once.
-use crate::model::TopicName;
+//!
+//! Each partition's archive is a list of immutable *segments* (files of lines), and its
+//! [chain](crate::chain) says which: one [`Entry`] a segment. A [`Lane`] writes records into a
+//! staging file; when it is time ([`rolling`](segment)), it closes the file, puts an entry that
+//! says what the file holds and where it will lie, and renames it there. The entry decides; a
+//! crash at any point leaves a staging file that nobody reads, or a rename that the next lane
+//! finishes.
+//!
+//! ```text
+//! <path>/                              flat, or with time buckets: <path>/20150912/0040/
+//!   0-00000000000000000000-00000000000000000220-abcd0123.jsonl      segments
+//!   _chain/<topic>/<topic identity>/archive.json                    whose archive this is
+//!   _chain/<topic>/<topic identity>/0/00000000000000000000.json     entries
+//!   _chain/<topic>/<topic identity>/0/…-<uuid>.times                bus times of the lines
+//!   _staging/<topic>/<topic identity>/0/…-<uuid>                    files on their way
+//! ```
+//!
+//! Invariants: segments of a partition are disjoint and contiguous up to the holes that entries
+//! record; nothing visible ever changes; an entry is put only after the rename of the one before
+//! is proven; dead letters and sidecar are durable before the entry that refers to them.
+
+mod entry;
+mod lane;
+mod naming;
+mod segment;
+pub mod verify;
+
 use std::time::Duration;
+
+pub use entry::{Entry, FORMAT, Identity, Times};
+pub use lane::{Lane, Parts, Published};
+pub use naming::{Layout, lane_name, staging_start};
+
+use crate::model::TopicName;
 
 /// How the lines of a segment are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -31,4 +63,20 @@ pub struct Settings {
     pub roll_age: Duration,
     /// Time buckets are rounded down to this; it divides a day. Of no meaning for a flat path.
     pub bucket: Duration,
+}
+
+#[cfg(test)]
+impl Settings {
+    /// A flat, plain archive at `/raw` of topic `t`.
+    pub fn for_test() -> Self {
+        Self {
+            topic: "t".into(),
+            path: "/raw".into(),
+            prefix: String::new(),
+            codec: Codec::Plain,
+            roll_bytes: 1 << 20,
+            roll_age: Duration::from_secs(600),
+            bucket: Duration::from_secs(600),
+        }
+    }
 }

@@ -18,6 +18,7 @@
 //! - Group offsets exist for lag tools only. Nothing here reads them to decide where to start.
 
 pub mod embedded;
+pub mod letters;
 
 #[cfg(test)]
 mod contract;

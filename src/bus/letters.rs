@@ -1,0 +1,60 @@
+//! Dead letters: records that could not be used, kept on the bus with the reason and where they
+//! came from. Nothing is dropped in silence.
+//!
+//! A topic's dead letters go to `<topic>.dead_letters`, keyed by coordinate, so that a letter sent
+//! twice after a crash is recognised. The value is the record as it was (or nothing, if the
+//! payload is kept as a file); the headers tell the story.
+
+use bytes::Bytes;
+
+use super::Outgoing;
+use crate::model::{ActorId, TopicName};
+
+/// Header: why, in one word.
+pub const REASON: &str = "howdah.reason";
+/// Header: why, in a sentence.
+pub const DETAIL: &str = "howdah.detail";
+/// Header: who found it.
+pub const ACTOR: &str = "howdah.actor";
+/// Header: the file that keeps the payload.
+pub const FILE: &str = "howdah.file";
+
+/// A record that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why, in one word: `newline`, `oversized`.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub detail: String,
+    /// Where it came from, unique: `wiki_changes/<topic id>/0@17` or `spool <uuid>@17`.
+    pub coordinate: String,
+    /// The payload as it was; `None` if it is kept as a file.
+    pub payload: Option<Bytes>,
+    /// The file that keeps the payload.
+    pub file: Option<String>,
+}
+
+/// The topic of a topic's dead letters.
+pub fn topic_of(topic: &TopicName) -> TopicName {
+    TopicName::new(format!("{topic}.dead_letters"))
+}
+
+impl DeadLetter {
+    /// The record to send.
+    pub fn outgoing(self, topic: &TopicName, actor: &ActorId) -> Outgoing {
+        let mut headers = vec![
+            (REASON.to_owned(), Bytes::from(self.reason)),
+            (DETAIL.to_owned(), Bytes::from(self.detail)),
+            (ACTOR.to_owned(), Bytes::from(actor.to_string())),
+        ];
+        headers.extend(self.file.map(|file| (FILE.to_owned(), Bytes::from(file))));
+        Outgoing {
+            topic: topic_of(topic),
+            partition: 0,
+            key: Some(Bytes::from(self.coordinate)),
+            // A null would be a tombstone: a letter without payload has an empty value.
+            value: Some(self.payload.unwrap_or_default()),
+            headers,
+        }
+    }
+}

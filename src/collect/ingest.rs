@@ -1,0 +1,450 @@
+//! From the spool onto the bus, each event once: what an ingester owns.
+//!
+//! One bus transaction holds events and the new *position*: where the ingester stands in the
+//! spool. Positions lie in a compacted topic, keyed by **source and spool uuid**, so that a spool
+//! that was lost and begun anew starts at its own beginning. The producer's id is the source's:
+//! opening it fences whoever sent for this source before.
+//!
+//! *The records decide.* Each bears its spool sequence, and the position holds the last one of
+//! each target partition. On opening, both are compared: a transaction that was torn (records
+//! without position, or position without records) is mended by sending exactly what the topic's
+//! tail lacks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    IngestSettings,
+    route::{Router, SEQUENCE, SPOOL, record_sequence},
+};
+use crate::{
+    bus::{Outgoing, Producer, SharedBus, TopicInfo, latest, letters::DeadLetter, read_range},
+    failpoint::{cross, rare},
+    fault::{Effect, Fault, Kind, Result, Retry},
+    model::{ActorId, Epoch, Header, Millis, Offset, Partition, Record, Sequence, TopicName},
+};
+
+/// The compacted topic of all positions.
+pub const POSITIONS: &str = "howdah_positions";
+
+/// Header: the event's own id, so that a new owner can rebuild what is known.
+pub const ID: &str = "howdah.id";
+
+/// The version of [`Position`].
+const FORMAT: u32 = 1;
+
+/// Records looked at in one step when the tail of a partition is searched.
+const TAIL_STEP: u64 = 1_000;
+
+/// Where the ingester stands in a spool: the value of a record in [`POSITIONS`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The version of this text.
+    pub format: u32,
+    /// Of the ingester that wrote it.
+    pub epoch: Epoch,
+    /// The spool.
+    pub spool: Uuid,
+    /// The first sequence not sent.
+    pub next: Sequence,
+    /// The source's resume token after the last event sent; absent before the first.
+    pub token: Option<String>,
+    /// Where the source was begun: the wall time of the first start, ms since 1970.
+    pub since: Millis,
+    /// The last sequence sent to each partition.
+    pub last: BTreeMap<Partition, Sequence>,
+}
+
+/// What an ingester is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Whose it is.
+    pub actor: ActorId,
+    /// The source: `wikimedia/collect`.
+    pub source: String,
+    /// The spool it reads.
+    pub spool: Uuid,
+    /// The bus.
+    pub bus: SharedBus,
+    /// What the ingester was told.
+    pub settings: Arc<IngestSettings>,
+}
+
+/// An event as it comes out of the spool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spooled {
+    /// An event: value and its own id.
+    Event {
+        /// Its sequence in the spool.
+        sequence: Sequence,
+        /// The source's resume token after it.
+        token: Option<String>,
+        /// The event's own id.
+        id: Bytes,
+        /// The payload.
+        value: Bytes,
+    },
+    /// A dead letter of the collector.
+    Letter {
+        /// Its sequence in the spool.
+        sequence: Sequence,
+        /// The source's resume token after it.
+        token: Option<String>,
+        /// The letter.
+        letter: DeadLetter,
+    },
+}
+
+impl Spooled {
+    /// Its sequence in the spool.
+    pub fn sequence(&self) -> Sequence {
+        match self {
+            Self::Event { sequence, .. } | Self::Letter { sequence, .. } => *sequence,
+        }
+    }
+
+    fn token(&self) -> Option<&String> {
+        match self {
+            Self::Event { token, .. } | Self::Letter { token, .. } => token.as_ref(),
+        }
+    }
+}
+
+/// Where a source's collector goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The token of the highest epoch over all the source's spools.
+    pub token: Option<String>,
+    /// Where the source was begun, ms since 1970.
+    pub since: Millis,
+}
+
+/// See the module's text.
+pub struct Ingest {
+    parts: Parts,
+    topic: TopicInfo,
+    router: Router,
+
+    producer: Box<dyn Producer>,
+    position: Position,
+    handover: Handover,
+    /// The last sequence that is on the bus, per partition.
+    done: BTreeMap<Partition, Sequence>,
+    /// Where sent records stand that were not read back yet, per partition.
+    unproven: BTreeMap<Partition, (Offset, Sequence)>,
+    proven: Sequence,
+}
+
+/// What one [`Ingest::send`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Records that are on the bus now.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Dead letters among what was sent.
+    pub letters: u64,
+}
+
+impl Ingest {
+    /// Opens the producer (which fences the former holder), reads the positions, compares them with
+    /// the topic's tail, and stands at the first sequence that is not wholly on the bus.
+    ///
+    /// `now` is the wall time of a source that was never begun.
+    ///
+    /// # Errors
+    /// [`Kind::Fenced`] if a position says that a newer owner exists; those of the bus.
+    pub async fn open(parts: Parts, topic: TopicInfo, now: Millis, held: Option<Epoch>) -> Result<Self> {
+        let positions = parts.bus.topic(&TopicName::from(POSITIONS)).await?;
+        let positions =
+            positions.ok_or_else(|| Fault::internal(format!("topic {POSITIONS} was not created at the start")))?;
+        // Before the producer is opened, so that an old owner stops without fencing the new one;
+        // and after it, because only then nobody else writes.
+        refuse_if_newer(&parts, held, &read_positions(&parts, &positions).await?)?;
+        let producer = parts.bus.producer(&format!("ingest/{}", parts.source)).await?;
+        let all = read_positions(&parts, &positions).await?;
+        refuse_if_newer(&parts, held, &all)?;
+
+        let highest = all.values().max_by_key(|position| position.epoch);
+        let epoch = Epoch(highest.map_or(0, |position| position.epoch.0) + 1);
+        let handover = Handover {
+            token: highest.and_then(|position| position.token.clone()),
+            since: all.values().map(|position| position.since).min().unwrap_or(now),
+        };
+        let mut position = all.get(&parts.spool).cloned().unwrap_or_else(|| Position {
+            format: FORMAT,
+            epoch,
+            spool: parts.spool,
+            next: 0,
+            token: handover.token.clone(),
+            since: handover.since,
+            last: BTreeMap::new(),
+        });
+        position.epoch = epoch;
+        let done = compare_with_tail(&parts, &topic, &position).await?;
+        let lacking = position.last.iter().filter_map(|(partition, &said)| {
+            let done = done.get(partition).copied().flatten();
+            (done < Some(said)).then(|| done.map_or(0, |done| done + 1))
+        });
+        if let Some(start) = lacking.min() {
+            rare("ingest.position_without_records");
+            position.next = position.next.min(start);
+        }
+        let router = Router::new(parts.settings.key.as_ref(), &parts.source, topic.num_partitions);
+        let done = done.into_iter().filter_map(|(p, done)| Some((p, done?))).collect();
+        let proven = position.next;
+        let mut ingest =
+            Self { topic, router, producer, handover, done, unproven: BTreeMap::new(), proven, position, parts };
+        // The new epoch, and the mark where a new source begins, are on the bus before the first
+        // connection.
+        ingest.send(&[]).await?;
+        Ok(ingest)
+    }
+
+    /// The first sequence wanted.
+    pub fn next(&self) -> Sequence {
+        self.position.next
+    }
+
+    /// Where the collector goes on if its spool does not say.
+    pub fn handover(&self) -> &Handover {
+        &self.handover
+    }
+
+    /// The epoch of this opening.
+    pub fn epoch(&self) -> Epoch {
+        self.position.epoch
+    }
+
+    /// Everything below this sequence has been seen on the bus by reading it back: the spool may
+    /// forget it.
+    pub fn proven(&self) -> Sequence {
+        self.proven
+    }
+
+    /// Puts these events (which begin where it stands) and the new position onto the bus, in one
+    /// transaction.
+    ///
+    /// # Errors
+    /// Those of the producer. Whatever it is, open anew: the bus knows what happened.
+    pub async fn send(&mut self, events: &[Spooled]) -> Result<Sent> {
+        let mut records = Vec::with_capacity(events.len() + 1);
+        let mut slots = Vec::with_capacity(events.len());
+        let (mut sent, mut position) = (Sent::default(), self.position.clone());
+        for event in events {
+            if event.sequence() < position.next {
+                let text = format!("event {} where {} is wanted", event.sequence(), position.next);
+                return Err(Fault::internal(text).at(&self.parts.source));
+            }
+            position.next = event.sequence() + 1;
+            if let Some(token) = event.token() {
+                position.token = Some(token.clone());
+            }
+            match event {
+                Spooled::Event { sequence, id, value, .. } => {
+                    let (key, partition) = self.router.route(value);
+                    let on_bus = self.done.get(&partition).is_some_and(|done| sequence <= done);
+                    position
+                        .last
+                        .entry(partition)
+                        .and_modify(|last| *last = (*last).max(*sequence))
+                        .or_insert(*sequence);
+                    if on_bus {
+                        rare("ingest.on_the_bus_already");
+                        continue;
+                    }
+                    sent.records += 1;
+                    sent.bytes += value.len() as u64;
+                    slots.push(Some((partition, *sequence)));
+                    records.push(Outgoing {
+                        topic: self.topic.name.clone(),
+                        partition,
+                        key: Some(key),
+                        value: Some(value.clone()),
+                        headers: self.headers(*sequence, id),
+                    });
+                }
+                Spooled::Letter { letter, .. } => {
+                    sent.letters += 1;
+                    slots.push(None);
+                    records.push(letter.clone().outgoing(&self.topic.name, &self.parts.actor));
+                }
+            }
+        }
+        records.push(self.position_record(&position)?);
+        cross("ingest.before_send");
+        let offsets = match self.producer.send(records).await {
+            Ok(offsets) => offsets,
+            Err(fault) => {
+                if fault.effect == Effect::Unknown {
+                    rare("ingest.unknown_send");
+                }
+                return Err(fault);
+            }
+        };
+        cross("ingest.after_send");
+        for (slot, offset) in slots.into_iter().zip(offsets) {
+            if let Some((partition, sequence)) = slot {
+                self.done.insert(partition, sequence);
+                self.unproven.insert(partition, (offset, sequence));
+            }
+        }
+        self.position = position;
+        Ok(sent)
+    }
+
+    /// Reads back the last record sent to each partition; what was seen is [`proven`](Self::proven).
+    ///
+    /// # Errors
+    /// [`Kind::Unknown`] if a record that the bus had acknowledged is not there: open anew, the tail
+    /// will tell what is missing. Those of the bus.
+    pub async fn read_back(&mut self) -> Result<()> {
+        for (&partition, &(offset, sequence)) in &self.unproven {
+            let ends = self.parts.bus.watermarks(&self.topic, partition).await?;
+            if offset < ends.low {
+                continue;
+            }
+            let records = read_range(&*self.parts.bus, &self.topic, partition, offset, offset + 1).await?;
+            let seen = records.first().and_then(|record| record_sequence(record, self.parts.spool));
+            if seen != Some(sequence) {
+                let text = format!(
+                    "{}-{partition}@{offset}: event {sequence} was acknowledged and is not there",
+                    self.topic.name
+                );
+                return Err(Fault::external(text).kind(Kind::Unknown));
+            }
+        }
+        self.unproven.clear();
+        self.proven = self.position.next;
+        Ok(())
+    }
+
+    fn headers(&self, sequence: Sequence, id: &Bytes) -> Vec<Header> {
+        vec![
+            (SPOOL.to_owned(), Bytes::copy_from_slice(self.parts.spool.as_bytes())),
+            (SEQUENCE.to_owned(), Bytes::copy_from_slice(&sequence.to_be_bytes())),
+            (ID.to_owned(), id.clone()),
+        ]
+    }
+
+    fn position_record(&self, position: &Position) -> Result<Outgoing> {
+        let text = serde_json::to_vec(position).map_err(|error| Fault::internal(error.to_string()))?;
+        Ok(Outgoing {
+            topic: POSITIONS.into(),
+            partition: 0,
+            key: Some(format!("{}/{}", self.parts.source, self.parts.spool.simple()).into()),
+            value: Some(text.into()),
+            headers: Vec::new(),
+        })
+    }
+}
+
+fn refuse_if_newer(parts: &Parts, held: Option<Epoch>, all: &BTreeMap<Uuid, Position>) -> Result<()> {
+    match (held, all.values().map(|position| position.epoch).max()) {
+        (Some(held), Some(highest)) if highest > held => {
+            rare("ingest.fenced_by_position");
+            let text = format!("source {} is owned by epoch {highest}, this one was {held}", parts.source);
+            Err(Fault::external(text).kind(Kind::Fenced).retry(Retry::Never))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The positions of all the source's spools.
+async fn read_positions(parts: &Parts, topic: &TopicInfo) -> Result<BTreeMap<Uuid, Position>> {
+    let prefix = format!("{}/", parts.source);
+    let mut positions = BTreeMap::new();
+    for (key, record) in latest(&*parts.bus, topic).await? {
+        if !key.strip_prefix(prefix.as_bytes()).is_some_and(|rest| !rest.contains(&b'/')) {
+            continue;
+        }
+        let place = || format!("{POSITIONS}-0@{}", record.offset);
+        let position: Position = serde_json::from_slice(&record.value.clone().unwrap_or_default())
+            .map_err(|error| Fault::data(format!("is no position: {error}")).kind(Kind::Lost).at(place()))?;
+        if position.format != FORMAT {
+            let text = format!("position of format {}, this version reads {FORMAT}", position.format);
+            return Err(Fault::user(text).at(place()));
+        }
+        positions.insert(position.spool, position);
+    }
+    Ok(positions)
+}
+
+/// The last sequence of this spool that each partition really holds.
+///
+/// Where the tail shows none: `None` if nothing was ever deleted from the partition, so that the
+/// position has no records behind it; the position's own word if retention may have taken them.
+async fn compare_with_tail(
+    parts: &Parts,
+    topic: &TopicInfo,
+    position: &Position,
+) -> Result<BTreeMap<Partition, Option<Sequence>>> {
+    let mut done = BTreeMap::new();
+    for partition in 0..topic.num_partitions {
+        let (found, low) = last_in_tail(parts, topic, partition).await?;
+        let said = position.last.get(&partition).copied();
+        if found > said {
+            rare("ingest.records_without_position");
+        }
+        if found.is_some() || low == 0 {
+            done.insert(partition, found);
+        } else {
+            done.insert(partition, said);
+        }
+    }
+    Ok(done)
+}
+
+/// The sequence of this spool's last record in a partition, and the low watermark.
+async fn last_in_tail(parts: &Parts, topic: &TopicInfo, partition: Partition) -> Result<(Option<Sequence>, Offset)> {
+    let ends = parts.bus.watermarks(topic, partition).await?;
+    let mut to = ends.high;
+    while to > ends.low {
+        let from = to.saturating_sub(TAIL_STEP).max(ends.low);
+        let records = read_range(&*parts.bus, topic, partition, from, to).await?;
+        let found = records.iter().rev().find_map(|record| record_sequence(record, parts.spool));
+        if found.is_some() {
+            return Ok((found, ends.low));
+        }
+        to = from;
+    }
+    Ok((None, ends.low))
+}
+
+/// The ids in the topic's tail, oldest first, with their bus times: at least `num_ids` of them per
+/// partition and all that are younger than `since`, as far as the bus has them.
+///
+/// # Errors
+/// Those of the bus.
+pub async fn ids_in_tail(
+    bus: &SharedBus,
+    topic: &TopicInfo,
+    since: Millis,
+    num_ids: usize,
+) -> Result<Vec<(Bytes, Millis)>> {
+    let mut ids = Vec::new();
+    for partition in 0..topic.num_partitions {
+        let ends = bus.watermarks(topic, partition).await?;
+        let mut to = ends.high;
+        let mut steps: Vec<Vec<Record>> = Vec::new();
+        let mut seen = 0;
+        while to > ends.low {
+            let from = to.saturating_sub(TAIL_STEP * 10).max(ends.low);
+            let records = read_range(&**bus, topic, partition, from, to).await?;
+            seen += records.len();
+            let oldest = records.first().map_or(Millis::MAX, |record| record.time);
+            steps.push(records);
+            to = from;
+            if seen >= num_ids && oldest < since {
+                break;
+            }
+        }
+        let records = steps.into_iter().rev().flatten();
+        ids.extend(records.filter_map(|record| Some((Bytes::copy_from_slice(record.header(ID)?), record.time))));
+    }
+    ids.sort_by_key(|(_, time)| *time);
+    Ok(ids)
+}
