@@ -1,4 +1,72 @@
 //! howdah: a distributed actor system for streaming ingestion on Hadoop clusters.
+//!
+//! This page is the map: what the system is seen from above, where things are, and what is
+//! deliberately never done.
+//!
+//! # Bird's eye view
+//!
+//! ```text
+//! a source ─► collector ─► spool ─► ingester ─► bus ─┬─► archiver ───► store   raw files
+//!                        (disk)                      └─► aggregator ─► store   live table
+//! ```
+//!
+//! A *pipeline* is one configuration file; its vertices are *stages*, a running replica of a stage
+//! is an *actor* (`wikimedia/archive/0`), and what an actor owns per partition is a *lane*. Stages
+//! meet only on the bus (collector and ingester on the spool), so that any of them may die and
+//! begin again from what is durable. The bus is embedded, the store is the local file system; both
+//! are traits with a contract suite that every implementation passes.
+//!
+//! Three promises carry everything:
+//! - what was received is on disk before it counts, and on the bus exactly once ([`collect`]);
+//! - every record of a topic is in the archive exactly once, byte for byte, in order ([`archive`]);
+//! - a table is a pure function of the records, and readers always see a consistent snapshot
+//!   ([`table`]).
+//!
+//! All of them rest on one primitive: *put if absent, then read back and adopt what stands there*
+//! ([`chain`]). No clock, lease, lock service or epoch decides who is right.
+//!
+//! # Code map
+//!
+//! A part imports only what stands to its right (`tests/tidy.rs` holds it):
+//!
+//! `main → cli → recorded → node → actors, config → supervise → collect, archive, table → chain →
+//! bus, store → vitals → model, fault`
+//!
+//! - [`cli`]: one file a command. [`recorded`]: recorded events, served as Wikimedia serves them.
+//! - [`node`]: wiring, the only place that names every kind of actor; ordered shutdown.
+//! - [`actors`]: thin; they translate messages, call the heart, do the effect, count.
+//! - [`config`]: TOML as written → as meant, all complaints at once.
+//! - [`supervise`]: restart strategies, policies, back-off, escalation; bounded mailboxes.
+//! - [`collect`], [`archive`], [`table`]: the hearts: protocols as plain `async fn`s over the traits
+//!   of bus and store, and pure functions below them. Nothing here knows an actor.
+//! - [`chain`], [`bus`], [`store`]: what they stand on.
+//! - [`vitals`]: every figure an actor counts, named once. [`model`], [`fault`]: the nouns.
+//!
+//! # Invariants
+//!
+//! - Memory never decides what is durable: after any unclear answer the store or the bus is read.
+//! - A batch says from where to where it was read; a consumer takes it only if that begins where it
+//!   stands. So a gap is seen by the reader itself or it is no gap.
+//! - Nothing visible in a store ever changes; nothing is deleted that an entry or a log names.
+//! - Bytes on disk or bus carry a format number.
+//! - Every queue is bounded and waiting is measured; nothing is dropped because something is full.
+//! - Handlers do no blocking work; only the parts that own files and SQLite block, on threads of
+//!   their own.
+//! - No ambient clock, no ambient environment, no `do_send` (`clippy.toml` bans them).
+//!
+//! # Why it is so
+//!
+//! - *Protocols are `async fn`s over the traits, not hand-written state machines.* The model
+//!   histories run these very functions on an executor of their own, in which every call to bus or
+//!   store may be delayed, lost, repeated or unclear, and every owner frozen, killed or without
+//!   power. A state machine beside the code that runs would be a second description to keep true.
+//! - *A fault that may pass never kills an actor; it waits, says on what, and opens its lane anew.*
+//!   So an outage of a service is no restart, and restarts mean that something is wrong with us.
+//! - *SQLite for the embedded bus*: its transactions cover records, positions and the comparison of
+//!   the producer's epoch; a log of our own would need all of that proven again.
+//! - *The Delta log is written by our own few hundred lines*: the libraries' conflict rules refuse
+//!   each other's commits in this workload, and so Spark, DuckDB and `deltalake` stay independent
+//!   judges of what we write.
 
 pub mod actors;
 pub mod archive;
@@ -12,9 +80,10 @@ pub mod fault;
 pub mod model;
 pub mod node;
 pub mod recorded;
-#[cfg(test)]
-pub mod sim;
 pub mod store;
 pub mod supervise;
 pub mod table;
 pub mod vitals;
+
+#[cfg(test)]
+pub mod sim;

@@ -1,1 +1,119 @@
-//! To be filled.
+//! The command line: one file a command; each parses, calls and prints.
+//!
+//! Exit codes: 0 done, 1 complaints, 2 usage, 3 not reachable, 4 loss found, 70 supervision gave
+//! up.
+
+mod archive;
+mod check;
+mod demo;
+mod run;
+mod serve_events;
+mod table;
+mod terminal;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use crate::fault::{Domain, Fault, Kind};
+
+/// Everything was done.
+pub const DONE: u8 = 0;
+/// The configuration has complaints.
+pub const COMPLAINTS: u8 = 1;
+/// The command line is not one of ours.
+pub const USAGE: u8 = 2;
+/// A service, disk or folder could not be reached.
+pub const NOT_REACHABLE: u8 = 3;
+/// Records are lost, or bytes are not what they should be.
+pub const LOSS: u8 = 4;
+/// Supervision gave up.
+pub const GAVE_UP: u8 = 70;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   the configuration has complaints
+  2   usage
+  3   a service, disk or folder could not be reached
+  4   loss found
+  70  supervision gave up";
+
+/// Supervised actors carry events from the outside over a bus into an archive and live tables.
+#[derive(Parser)]
+#[command(name = "howdah", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// What is logged: error, warn, info, debug, or a filter like `howdah=debug`
+    #[arg(long, global = true, default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// Log lines as JSON
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run pipelines in this process until SIGTERM or Ctrl-C
+    Run(run::Arguments),
+    /// Check pipeline files without running them; needs no network
+    Check(check::Arguments),
+    /// Look after an archive
+    #[command(subcommand)]
+    Archive(archive::Command),
+    /// Look at a live table
+    #[command(subcommand)]
+    Table(table::Command),
+    /// Watch a pipeline at work on recorded edits; needs no network
+    Demo(demo::Arguments),
+    /// Serve recorded events the way Wikimedia's stream does
+    ServeEvents(serve_events::Arguments),
+}
+
+/// Runs the command line and answers with the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { USAGE } else { DONE };
+        }
+    };
+    let quiet = matches!(arguments.command, Command::Demo(_));
+    if let Err(complaint) = terminal::log(&arguments.log, arguments.log_json, quiet) {
+        eprintln!("howdah: {complaint}");
+        return USAGE;
+    }
+    let result = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => Ok(check::run(&arguments)),
+        Command::Archive(command) => archive::run(&command),
+        Command::Table(command) => table::run(&command),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::ServeEvents(arguments) => serve_events::run(&arguments),
+    };
+    result.unwrap_or_else(|fault| {
+        eprintln!("howdah: {fault}");
+        code_of(&fault)
+    })
+}
+
+/// The exit code that a fault means.
+fn code_of(fault: &Fault) -> u8 {
+    match (fault.kind, fault.domain) {
+        (Kind::Lost, _) => LOSS,
+        (_, Domain::User | Domain::Data) => COMPLAINTS,
+        (_, Domain::External) => NOT_REACHABLE,
+        (_, Domain::Internal) => GAVE_UP,
+    }
+}
+
+/// Runs a future to its end on a runtime of its own.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::io("starting the runtime", &error))?;
+    Ok(runtime.block_on(future))
+}

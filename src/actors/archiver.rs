@@ -1,0 +1,311 @@
+//! The archiver: batches of records come in, segments of the archive go out.
+//!
+//! It owns one [`Lane`] per partition. A restart throws away the open segments (the bus still has
+//! their records) and opens each lane from the store; published segments are never touched again.
+//! Invariant: a lane is given only the batch that begins where it stands; after anything else its
+//! reader is re-assigned.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::prelude::*;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::assignment::{Drain, TakeBatch, feed, partitions_of};
+use crate::{
+    archive::{Lane, Parts, Published, Settings},
+    bus::{SharedBus, TopicInfo},
+    fault::{Fault, Kind, Result, Retry},
+    model::{Batch, Clock, Doubling, Epoch, NodeId, Offset, Partition, Pause, Why},
+    store::SharedStore,
+    supervise::{Delivery, Life},
+};
+
+/// How often open segments are looked at for their age; the age itself is of minutes.
+const ROLL_TICK: Duration = Duration::from_millis(500);
+
+/// What an archiver is made of.
+#[derive(Clone)]
+pub struct ArchiverParts {
+    /// What it was told.
+    pub settings: Arc<Settings>,
+    /// How many replicas share the topic.
+    pub replicas: u32,
+    /// Where it runs.
+    pub node: NodeId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Where records come from.
+    pub bus: SharedBus,
+    /// Where segments go.
+    pub store: SharedStore,
+    /// Wall time, for the figures.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// See the module's text.
+pub struct Archiver {
+    life: Life<Self>,
+    parts: ArchiverParts,
+
+    topic: Option<TopicInfo>,
+    slots: BTreeMap<Partition, Slot>,
+    draining: Option<Drain>,
+}
+
+/// A lane and what waits for it.
+#[derive(Default)]
+struct Slot {
+    /// Absent while a step of it runs.
+    lane: Option<Lane>,
+    /// The number of the present assignment.
+    assignment: u64,
+    reader: Option<SpawnHandle>,
+    waiting: VecDeque<Delivery<TakeBatch>>,
+    position: Offset,
+    failures: u32,
+}
+
+impl Archiver {
+    /// A fresh life of an archiver.
+    pub fn new(life: Life<Self>, parts: ArchiverParts) -> Self {
+        Self { life, parts, topic: None, slots: BTreeMap::new(), draining: None }
+    }
+
+    fn lane_parts(&self) -> Parts {
+        Parts {
+            actor: self.life.id().clone(),
+            node: self.parts.node.clone(),
+            epoch: self.parts.epoch,
+            incarnation: self.life.incarnation(),
+            bus: self.parts.bus.clone(),
+            store: self.parts.store.clone(),
+            pause: Arc::new(Doubling::default()),
+            settings: self.parts.settings.clone(),
+        }
+    }
+
+    /// Opens a partition's lane (again), after a pause if it failed before.
+    fn open(&mut self, partition: Partition, ctx: &mut Context<Self>) {
+        let Some(topic) = self.topic.clone() else { return };
+        let parts = self.lane_parts();
+        let slot = self.slots.entry(partition).or_default();
+        slot.assignment += 1;
+        if let Some(reader) = slot.reader.take() {
+            ctx.cancel_future(reader);
+        }
+        self.life.vitals().stale_batches.add(slot.waiting.drain(..).len() as u64);
+        let (failures, life) = (slot.failures, self.life.clone());
+        let opening = async move {
+            if failures > 0 {
+                let _waiting = life.waiting(format!("a back-off after {failures} failures of partition {partition}"));
+                Doubling::default().pause(failures).await;
+            }
+            let _attempt = life.attempt("open lane");
+            Lane::open(parts, topic, partition).await
+        };
+        self.life.linked(ctx, opening.into_actor(self).map(move |opened, archiver, ctx| match opened {
+            Ok(lane) => archiver.assign(partition, lane, ctx),
+            Err(fault) => archiver.failed(partition, fault, ctx),
+        }));
+    }
+
+    /// Gives a lane back to its slot and a reader that begins where it stands.
+    fn assign(&mut self, partition: Partition, lane: Lane, ctx: &mut Context<Self>) {
+        let (Some(topic), Some(slot)) = (self.topic.clone(), self.slots.get_mut(&partition)) else { return };
+        slot.assignment += 1;
+        slot.position = lane.position();
+        if let Some(reader) = slot.reader.take() {
+            ctx.cancel_future(reader);
+        }
+        let stale = slot.waiting.drain(..).len() as u64;
+        let reading =
+            feed(self.parts.bus.clone(), topic, partition, slot.position, slot.assignment, self.life.clone());
+        slot.lane = Some(lane);
+        slot.reader = Some(self.life.linked(ctx, reading.into_actor(self)));
+        self.life.vitals().stale_batches.add(stale);
+        self.settle(partition, ctx);
+    }
+
+    /// A step of a lane failed: what no repetition mends is this actor's death, the rest waits.
+    fn failed(&mut self, partition: Partition, fault: Fault, ctx: &mut Context<Self>) {
+        if fault.kind == Kind::Lost {
+            self.life.vitals().lost.add(1);
+        }
+        if fault.retry == Retry::Never {
+            return self.life.fail(ctx, fault);
+        }
+        tracing::warn!(actor = %self.life.id(), partition, error = %fault, "a step of the archive failed, opening the lane anew");
+        self.life.note(&fault);
+        if let Some(slot) = self.slots.get_mut(&partition) {
+            slot.failures += 1;
+        }
+        self.open(partition, ctx);
+    }
+
+    /// Starts the lane's next step, if it is at rest and there is one.
+    fn settle(&mut self, partition: Partition, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let drained = self.is_drained(partition);
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        let Some(mut lane) = slot.lane.take() else { return };
+        let due = lane.due().is_some_and(|due| due <= now) || (drained && lane.due().is_some());
+        let next = if due { None } else { slot.waiting.pop_front() };
+        if next.is_none() && !due {
+            slot.lane = Some(lane);
+            return self.finish_drain();
+        }
+        let life = self.life.clone();
+        let step = async move {
+            let _attempt = life.attempt(if due { "publish" } else { "take batch" });
+            let (result, expected) = match &next {
+                Some(delivery) => match &delivery.message.batch {
+                    Ok(batch) => (lane.take(batch, now).await, Some(batch.to)),
+                    Err(fault) => (Err(fault.clone()), None),
+                },
+                None => (lane.roll().await.map(|published| published.into_iter().collect()), Some(lane.position())),
+            };
+            (lane, result, expected, next)
+        };
+        self.life.linked(ctx, step.into_actor(self).map(move |(lane, result, expected, next), archiver, ctx| {
+            archiver.stepped(partition, lane, result, expected, next, ctx);
+        }));
+    }
+
+    /// Counts what a step did and goes on.
+    fn stepped(
+        &mut self,
+        partition: Partition,
+        lane: Lane,
+        result: Result<Vec<Published>>,
+        expected: Option<Offset>,
+        taken: Option<Delivery<TakeBatch>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let published = match result {
+            Ok(published) => published,
+            Err(fault) => return self.failed(partition, fault, ctx),
+        };
+        if let Some(Ok(batch)) = taken.as_ref().map(|delivery| &delivery.message.batch) {
+            self.count_in(batch);
+        }
+        self.life.progress();
+        let adopted = published.iter().any(|published| !published.mine);
+        published.iter().for_each(|published| self.count_out(published));
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        slot.failures = 0;
+        slot.position = lane.position();
+        if adopted || expected != Some(lane.position()) {
+            return self.assign(partition, lane, ctx);
+        }
+        slot.lane = Some(lane);
+        self.settle(partition, ctx);
+    }
+
+    fn count_in(&self, batch: &Batch) {
+        let vitals = self.life.vitals();
+        vitals.records_in.add(batch.records.len() as u64);
+        vitals.bytes_in.add(batch.weight() as u64);
+    }
+
+    fn count_out(&self, published: &Published) {
+        let (vitals, entry) = (self.life.vitals(), &published.entry);
+        if !published.mine {
+            tracing::info!(actor = %self.life.id(), start = entry.start, next = entry.next, "another writer was first, going on from its segment");
+            return;
+        }
+        vitals.records_out.add(entry.count);
+        vitals.bytes_out.add(entry.bytes);
+        vitals.commits.add(1);
+        vitals.last_success.set(self.parts.clock.now());
+        for hole in &entry.holes {
+            match hole.why {
+                Why::Retention => {
+                    vitals.lost.add(hole.to - hole.from);
+                    tracing::error!(actor = %self.life.id(), from = hole.from, to = hole.to, "records lost: the bus had deleted them before they were archived");
+                }
+                Why::DeadLetter => vitals.dead_letters.add(hole.to - hole.from),
+                Why::Marker | Why::Start | Why::Null => {}
+            }
+        }
+    }
+
+    /// Whether a drain is on and this partition has come to its end.
+    fn is_drained(&self, partition: Partition) -> bool {
+        let Some(drain) = &self.draining else { return false };
+        let Some(slot) = self.slots.get(&partition) else { return true };
+        slot.position >= drain.until.get(&partition).copied().unwrap_or(0)
+    }
+
+    /// Answers the drain once every lane is at its end with nothing open.
+    fn finish_drain(&mut self) {
+        let idle = |(partition, slot): (&Partition, &Slot)| {
+            self.is_drained(*partition) && slot.lane.as_ref().is_some_and(|lane| lane.due().is_none())
+        };
+        if self.draining.is_some()
+            && self.slots.iter().all(idle)
+            && let Some(drain) = self.draining.take()
+        {
+            let _ = drain.done.send(());
+        }
+    }
+}
+
+impl Actor for Archiver {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let (bus, name, life) = (self.parts.bus.clone(), self.parts.settings.topic.clone(), self.life.clone());
+        let finding = async move {
+            let _attempt = life.attempt("find topic");
+            bus.topic(&name).await?.ok_or_else(|| Fault::user(format!("topic {name} does not exist")))
+        };
+        ctx.wait(finding.into_actor(self).map(|found, archiver, ctx| match found {
+            Ok(topic) => {
+                let (replica, replicas) = (archiver.life.id().replica, archiver.parts.replicas);
+                let partitions: Vec<_> = partitions_of(replica, replicas, topic.num_partitions).collect();
+                archiver.topic = Some(topic);
+                partitions.into_iter().for_each(|partition| archiver.open(partition, ctx));
+            }
+            Err(fault) => archiver.life.fail(ctx, fault),
+        }));
+        ctx.run_interval(ROLL_TICK, |archiver, ctx| {
+            let partitions: Vec<_> = archiver.slots.keys().copied().collect();
+            partitions.into_iter().for_each(|partition| archiver.settle(partition, ctx));
+        });
+    }
+}
+
+impl Supervised for Archiver {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        *self = self.life.reborn();
+    }
+}
+
+impl Handler<Delivery<Drain>> for Archiver {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Delivery<Drain>, ctx: &mut Context<Self>) {
+        self.draining = Some(delivery.message);
+        let partitions: Vec<_> = self.slots.keys().copied().collect();
+        partitions.into_iter().for_each(|partition| self.settle(partition, ctx));
+        self.finish_drain();
+    }
+}
+
+impl Handler<Delivery<TakeBatch>> for Archiver {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Delivery<TakeBatch>, ctx: &mut Context<Self>) {
+        let partition = delivery.message.partition;
+        let current = self.slots.get_mut(&partition).filter(|slot| slot.assignment == delivery.message.assignment);
+        match current {
+            Some(slot) if delivery.is_for(self.life.incarnation()) => slot.waiting.push_back(delivery),
+            _ => return self.life.vitals().stale_batches.add(1),
+        }
+        self.settle(partition, ctx);
+    }
+}

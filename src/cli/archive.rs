@@ -1,0 +1,118 @@
+//! `howdah archive verify`: proves an archive.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{COMPLAINTS, DONE, LOSS, block_on, terminal::{Progress, grouped}};
+use crate::{
+    archive::{Layout, verify::{Report, Verify, What}},
+    config::{self, Pipeline, StageKind},
+    fault::{Fault, Result},
+    model::TopicId,
+    node,
+};
+
+/// Commands on archives.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Prove that an archive is whole: every record once, nothing missing, nothing else
+    ///
+    /// Without --deep the chain is checked and that each segment lies in its place; with --deep
+    /// each byte is read, checked against its checksum and compared with what the bus still holds.
+    /// May run beside a running pipeline.
+    #[command(after_help = "Example:\n  howdah archive verify --deep pipelines/wikimedia.toml\n\n\
+        Exit codes: 0 the archive is whole, 1 the file has complaints, 3 not reachable, 4 loss found")]
+    Verify(Verification),
+}
+
+/// What to verify.
+#[derive(Args)]
+pub struct Verification {
+    /// The pipeline whose archives are meant
+    file: PathBuf,
+    /// Read and compare every byte
+    #[arg(long)]
+    deep: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs a command on archives.
+///
+/// # Errors
+/// Those of bus and store.
+pub fn run(command: &Command) -> Result<u8> {
+    let Command::Verify(arguments) = command;
+    let pipelines = match config::load(std::slice::from_ref(&arguments.file), &config::environment) {
+        Ok(pipelines) => pipelines,
+        Err(complaints) => {
+            complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
+            return Ok(COMPLAINTS);
+        }
+    };
+    let mut reports = Vec::new();
+    for pipeline in &pipelines {
+        reports.extend(block_on(verify(pipeline, arguments.deep))??);
+    }
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&reports).map_err(|error| Fault::internal(error.to_string()))?;
+        println!("{text}");
+    } else {
+        reports.iter().for_each(|(name, report)| print(name, report, arguments.deep));
+    }
+    Ok(if reports.iter().all(|(_, report)| report.findings.is_empty()) { DONE } else { LOSS })
+}
+
+/// The reports on all archives of a pipeline.
+///
+/// # Errors
+/// Those of bus and store.
+pub async fn verify(pipeline: &Pipeline, deep: bool) -> Result<Vec<(String, Report)>> {
+    let store = node::open_store(&pipeline.store)?;
+    let bus = node::open_bus_read_only(&pipeline.bus)?;
+    let mut reports = Vec::new();
+    for stage in &pipeline.stages {
+        let StageKind::Archiver(settings) = &stage.kind else { continue };
+        let topic = bus.topic(&settings.topic).await?;
+        let id = topic.as_ref().map_or(TopicId(uuid::Uuid::nil()), |topic| topic.id);
+        let verify = Verify {
+            store: &*store,
+            base: Layout::new(settings, id, 0)?.base,
+            topic: settings.topic.as_str(),
+            deep,
+            bus: topic.map(|topic| (&*bus, topic)),
+        };
+        let mut progress = Progress::new("segments");
+        let report = verify.run(|done, total| progress.at(done, total)).await?;
+        reports.push((format!("{}/{}", pipeline.id, stage.id), report));
+    }
+    Ok(reports)
+}
+
+/// Prints a report for a person.
+pub fn print(name: &str, report: &Report, deep: bool) {
+    for finding in &report.findings {
+        let what = match finding.what {
+            What::Lost => "LOST",
+            What::Missing => "MISSING",
+            What::Unknown => "UNKNOWN FILE",
+            What::Broken => "BROKEN CHAIN",
+            What::Altered => "ALTERED",
+        };
+        println!("{what} {}: {}", finding.place, finding.detail);
+    }
+    let depth = if deep {
+        format!("every byte read, {} lines compared with the bus", grouped(report.compared))
+    } else {
+        "chain and places checked; --deep reads every byte".to_owned()
+    };
+    let verdict = if report.findings.is_empty() { "whole" } else { "NOT whole" };
+    println!(
+        "{name}: {verdict}: {} segments, {} lines, {} bytes ({depth})",
+        grouped(report.segments),
+        grouped(report.lines),
+        grouped(report.bytes)
+    );
+}
