@@ -118,10 +118,14 @@ impl Fault {
         self
     }
 
-    /// The same fault, of a special kind.
+    /// The same fault, of a special kind. What is fenced or built on another topic is so for good,
+    /// whatever was to be tried again before.
     #[must_use]
     pub fn kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
+        if matches!(kind, Kind::Fenced | Kind::Recreated) {
+            self.retry = Retry::Never;
+        }
         self
     }
 

@@ -21,6 +21,8 @@
 //! is proven; dead letters and sidecar are durable before the entry that refers to them.
 
 mod entry;
+#[cfg(test)]
+mod histories;
 mod lane;
 mod naming;
 mod segment;
