@@ -1,1 +1,278 @@
-//! To be filled.
+//! Which events are known: a window over the ids of those taken last.
+//!
+//! A source that resumes repeats events, so an event whose id was taken before is dropped. The
+//! window keeps each id for at least a time *and* keeps at least a number of the last ones: time
+//! bounds what a busy source may repeat, the number what a quiet one may. The time is that of the
+//! newest id given, not a clock's: while nothing comes, nothing is forgotten.
+//!
+//! An id is kept as 128 bits of hash: two runs of SipHash (std's [`DefaultHasher`], whose keys are
+//! fixed) over the id with a different byte in front. The chance that any two of a million ids
+//! collide is below 1 to 10²⁶. The hashes never leave the process: the window is rebuilt from the
+//! spool and the topic after a start, so they need not be the same in another version.
+//!
+//! An id takes 24 bytes in a queue in order of arrival, and 8 to 16 in a table of its places
+//! there.
+
+use std::{
+    collections::VecDeque,
+    hash::{DefaultHasher, Hasher},
+    time::Duration,
+};
+
+use crate::model::Millis;
+
+/// The window; see the module's text.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    window: Millis,
+    min_ids: usize,
+
+    queue: VecDeque<Entry>,
+    // The number of the queue's front entry, counted from the first one ever, modulo 2³¹.
+    front: u32,
+    // Open addressing with linear probing, at most half full. It holds entries' numbers, or `FREE`.
+    table: Vec<u32>,
+    newest: Millis,
+}
+
+const FREE: u32 = u32::MAX;
+const NUMBERS: u32 = (1 << 31) - 1;
+const SMALLEST_TABLE: usize = 64;
+
+type Hash = [u64; 2];
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: Hash,
+    time: Millis,
+}
+
+impl Seen {
+    /// A window that knows nothing yet. It keeps ids for at least `window`, and at least the last
+    /// `min_ids` ones.
+    pub fn new(window: Duration, min_ids: usize) -> Self {
+        Self {
+            window: Millis::try_from(window.as_millis()).unwrap_or(Millis::MAX),
+            min_ids,
+            queue: VecDeque::new(),
+            front: 0,
+            table: vec![FREE; SMALLEST_TABLE],
+            newest: Millis::MIN,
+        }
+    }
+
+    /// Takes an id that came at `time` (times may go back a little) and answers whether it is new.
+    /// One that is known keeps its place and its time.
+    pub fn insert(&mut self, id: &[u8], time: Millis) -> bool {
+        let hash = hash(id);
+        self.newest = self.newest.max(time);
+        let Err(free) = self.find(&hash) else { return false };
+        self.table[free] = self.front.wrapping_add(self.len_u32()) & NUMBERS;
+        self.queue.push_back(Entry { hash, time });
+        self.forget();
+        if 2 * self.queue.len() > self.table.len() {
+            self.grow();
+        }
+        true
+    }
+
+    /// Whether an id is known.
+    pub fn contains(&self, id: &[u8]) -> bool {
+        self.find(&hash(id)).is_ok()
+    }
+
+    /// How many ids are known.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    // The slot that holds the hash's entry, or the free one where it would go.
+    fn find(&self, hash: &Hash) -> Result<usize, usize> {
+        let mut slot = self.home(hash);
+        loop {
+            match self.table[slot] {
+                FREE => return Err(slot),
+                number if self.entry(number).hash == *hash => return Ok(slot),
+                _ => slot = self.after(slot),
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        let oldest = self.newest.saturating_sub(self.window);
+        while self.queue.len() > self.min_ids
+            && let Some(entry) = self.queue.front().copied()
+            && entry.time < oldest
+        {
+            if let Ok(slot) = self.find(&entry.hash) {
+                self.free(slot);
+            }
+            self.queue.pop_front();
+            self.front = self.front.wrapping_add(1) & NUMBERS;
+        }
+    }
+
+    // Frees a slot and closes the gap, so that no search ends too early (Knuth, volume 3,
+    // section 6.4, algorithm R).
+    fn free(&mut self, mut gap: usize) {
+        let mask = self.table.len() - 1;
+        let mut slot = gap;
+        loop {
+            self.table[gap] = FREE;
+            loop {
+                slot = self.after(slot);
+                if self.table[slot] == FREE {
+                    return;
+                }
+                let home = self.home(&self.entry(self.table[slot]).hash);
+                if slot.wrapping_sub(home) & mask >= slot.wrapping_sub(gap) & mask {
+                    break;
+                }
+            }
+            self.table[gap] = self.table[slot];
+            gap = slot;
+        }
+    }
+
+    fn grow(&mut self) {
+        self.table = vec![FREE; 2 * self.table.len()];
+        for at in 0..self.queue.len() {
+            if let Err(free) = self.find(&self.queue[at].hash) {
+                self.table[free] = self.front.wrapping_add(u32::try_from(at).unwrap_or(0)) & NUMBERS;
+            }
+        }
+    }
+
+    fn entry(&self, number: u32) -> Entry {
+        self.queue[(number.wrapping_sub(self.front) & NUMBERS) as usize]
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // the table's length is a power of two below 2³²
+    fn home(&self, hash: &Hash) -> usize {
+        hash[0] as usize & (self.table.len() - 1)
+    }
+
+    fn after(&self, slot: usize) -> usize {
+        (slot + 1) & (self.table.len() - 1)
+    }
+
+    // Two thousand million ids would take 48 GB.
+    fn len_u32(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(NUMBERS)
+    }
+}
+
+fn hash(id: &[u8]) -> Hash {
+    [0, 1].map(|run| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(run);
+        hasher.write(id);
+        hasher.finish()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(window_ms: u64, min_ids: usize, inserts: &[(&str, Millis)], new: &[bool], known: &[&str]) {
+        let mut seen = Seen::new(Duration::from_millis(window_ms), min_ids);
+        let answers: Vec<_> = inserts.iter().map(|&(id, time)| seen.insert(id.as_bytes(), time)).collect();
+        assert_eq!(answers, new, "{inserts:?}");
+        assert_eq!(seen.len(), known.len(), "{inserts:?}");
+        assert!(known.iter().all(|id| seen.contains(id.as_bytes())), "{known:?} after {inserts:?}");
+    }
+
+    #[test]
+    fn a_known_id_is_not_new() {
+        check(
+            10,
+            0,
+            &[("a", 0), ("b", 1), ("a", 2), ("", 3), ("", 4)],
+            &[true, true, false, true, false],
+            &["a", "b", ""],
+        );
+    }
+
+    #[test]
+    fn an_id_is_kept_for_the_whole_window() {
+        check(10, 0, &[("a", 0), ("b", 10)], &[true, true], &["a", "b"]);
+        check(10, 0, &[("a", 0), ("b", 11), ("a", 11)], &[true, true, true], &["b", "a"]);
+    }
+
+    #[test]
+    fn the_last_ids_are_kept_however_old() {
+        check(10, 2, &[("a", 0), ("b", 1), ("c", 5_000)], &[true; 3], &["b", "c"]);
+        check(10, 3, &[("a", 0), ("b", 1), ("c", 5_000)], &[true; 3], &["a", "b", "c"]);
+    }
+
+    #[test]
+    fn times_that_go_back_keep_ids_longer_never_shorter() {
+        check(10, 0, &[("a", 100), ("b", 50), ("c", 105)], &[true; 3], &["a", "b", "c"]);
+        check(10, 0, &[("a", Millis::MIN), ("b", Millis::MAX)], &[true; 2], &["b"]);
+    }
+
+    /// What the window promises, without any thought of cost.
+    struct Model {
+        window: Millis,
+        min_ids: usize,
+        ids: Vec<(u64, Millis)>,
+    }
+
+    impl Model {
+        fn insert(&mut self, id: u64, time: Millis, newest: Millis) -> bool {
+            if self.ids.iter().any(|(known, _)| *known == id) {
+                return false;
+            }
+            self.ids.push((id, time));
+            while self.ids.len() > self.min_ids && self.ids[0].1 < newest - self.window {
+                self.ids.remove(0);
+            }
+            true
+        }
+    }
+
+    #[test]
+    fn it_knows_what_a_plain_list_knows() {
+        let mut forgotten = 0;
+        for seed in 0..60 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (window, min_ids) = (rng.i64(0..400), rng.usize(0..300));
+            let mut model = Model { window, min_ids, ids: Vec::new() };
+            let mut seen = Seen::new(Duration::from_millis(window.unsigned_abs()), min_ids);
+            // The numbers of the entries pass through zero in some of the histories.
+            seen.front = NUMBERS - rng.u32(0..4_000);
+            let (mut now, mut newest) = (0, Millis::MIN);
+            for step in 0..3_000 {
+                now += rng.i64(0..3);
+                let (id, time) = (rng.u64(0..1_000), now - rng.i64(0..20));
+                newest = newest.max(time);
+                let new = model.insert(id, time, newest);
+                assert_eq!(seen.insert(&id.to_le_bytes(), time), new, "seed {seed}, step {step}");
+                assert_eq!(seen.len(), model.ids.len(), "seed {seed}, step {step}");
+            }
+            for id in 0..1_000_u64 {
+                let known = model.ids.iter().any(|(known, _)| *known == id);
+                assert_eq!(seen.contains(&id.to_le_bytes()), known, "seed {seed}, id {id}");
+                forgotten += u32::from(!known);
+            }
+        }
+        assert!(forgotten > 10_000, "{forgotten}");
+    }
+
+    #[test]
+    fn an_id_takes_forty_bytes_at_most() {
+        let mut seen = Seen::new(Duration::ZERO, 100_000);
+        for id in 0..300_000_u64 {
+            assert!(seen.insert(&id.to_le_bytes(), Millis::try_from(id).unwrap()));
+        }
+        assert_eq!(seen.len(), 100_000);
+        let bytes = seen.queue.capacity() * size_of::<Entry>() + seen.table.len() * size_of::<u32>();
+        assert!(bytes <= 45 * seen.len(), "{bytes} bytes");
+    }
+}
