@@ -113,10 +113,10 @@ class Log:
         if missing := [name for name in NUMBERS if name not in after]:
             self.report.violation("bad_log", f"{where}: no {', '.join(missing)}")
             return
-        if before and after["seq"] != before["seq"] + 1:
+        if "seq" in before and after["seq"] != before["seq"] + 1:
             self.report.violation("bad_log", f"{where}: seq {after['seq']} follows {before['seq']}")
         for name in ("next", "rewind", "watermark"):
-            if before and after[name] < before[name]:
+            if name in before and after[name] < before[name]:
                 self.report.violation("went_back", f"{where}: {name} {after[name]} follows {before[name]}")
         if after["rewind"] > after["next"]:
             self.report.violation("bad_log", f"{where}: rewind {after['rewind']} is above next {after['next']}")

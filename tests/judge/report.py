@@ -6,10 +6,12 @@ which fault it planted and a person can see at a glance what kind of harm was do
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 HOLDS, VIOLATED, USAGE = 0, 1, 2
 SHOWN = 20
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 NAMES = {
     "lost": "a served event, or a record of the bus, is not there",
@@ -46,7 +48,8 @@ class Report:
         assert name in NAMES, name
         self.counts[name] += 1
         if len(self.first) < SHOWN:
-            self.first.append(f"{name}: {text}")
+            one_line = " ".join(COLOUR.sub("", text).split())  # libraries draw pictures
+            self.first.append(f"{name}: {one_line}")
 
     def absorb(self, other: Report) -> None:
         """Takes over the violations of another report."""

@@ -44,7 +44,9 @@ class Case(unittest.TestCase):
         """Exactly these violations, by name, and the exit code that goes with them."""
         code, out = verdict
         self.assertEqual(code, 1, out)
-        self.assertEqual({line.split(":")[0] for line in out.splitlines()[:-1]}, set(names), out)
+        last = out.splitlines()[-1]
+        tally = last[last.index("violated: ") + 10 : last.index(" (of")]
+        self.assertEqual({part.split()[1] for part in tally.split(", ")}, set(names), out)
 
     def assert_holds(self, verdict: tuple[int, str]) -> None:
         self.assertEqual(verdict[0], 0, verdict[1])
