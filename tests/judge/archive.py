@@ -24,9 +24,7 @@ from typing import Any
 from crc32c import crc32c
 from report import Report
 
-SEGMENT = re.compile(
-    r"(?P<prefix>.*?)(?P<partition>\d+)-(?P<start>\d{20})-(?P<next>\d{20})-[0-9a-f]{8}\.jsonl(\.gz)?"
-)
+SEGMENT = re.compile(r"(?P<prefix>.*?)(?P<partition>\d+)-(?P<start>\d{20})-(?P<next>\d{20})-[0-9a-f]{8}\.jsonl(\.gz)?")
 WHYS = {"marker", "retention", "start", "null", "dead_letter"}
 
 
@@ -101,7 +99,7 @@ class Archive:
         where = f"{path.relative_to(self.folder)} ({entry})"
         try:
             content = path.read_bytes()
-            if path.name.endswith(".gz") or entry.final is not None and entry.final.endswith(".gz"):
+            if (entry.final or path.name).endswith(".gz"):
                 content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as why:
             self.report.violation("altered", f"{where} cannot be unpacked: {why}")

@@ -61,7 +61,7 @@ class Lines:
         came is lost; without order nothing can be said.
         """
         for index, taken in enumerate(self.taken):
-            if taken or prefix and not self._passed(index):
+            if taken or (prefix and not self._passed(index)):
                 continue
             self.report.violation("lost", f"{self.served.name(index)} is not in the archive")
 

@@ -5,7 +5,8 @@ change which files are live, `txn` sets a number for an application id, `metaDat
 say what the table is. A version's state is what the commits from 0 up to it leave behind.
 
 howdah keeps four numbers for each partition, as application ids
-`howdah/<table>/<topic identity>/<partition>/<seq | next | rewind | watermark>`.
+`howdah/<table>/<topic identity>/<partition>/<seq | next | rewind | watermark>`. The watermark
+(milliseconds) is not there before an event was counted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ class Lane(NamedTuple):
 
     topic_id: str
     partition: int
+
+
+class Step(NamedTuple):
+    """A commit that moved a lane, and the watermark that judged its records."""
+
+    version: int
+    next: int
+    judge: int | None
+    watermark: int | None
 
 
 @dataclass
@@ -59,8 +69,7 @@ class Log:
         if versions != list(range(len(versions))):
             report.violation("bad_log", f"the versions are not 0 to {len(versions) - 1}: {versions[:5]} ...")
         self.commits = [(version, self._actions(folder / f"{version:020}.json")) for version in versions]
-        # Each partition's `next` and `watermark` before each commit that moves them: what judged.
-        self.history: dict[Lane, list[tuple[int, int | None]]] = {}
+        self.history: dict[Lane, list[Step]] = {}
         self.newest = self.state(check=True)
 
     def state(self, version: int | None = None, check: bool = False) -> State:
@@ -74,20 +83,24 @@ class Log:
 
     def _actions(self, path: Path) -> list[dict[str, Any]]:
         try:
-            return [json.loads(line) for line in path.read_bytes().splitlines() if line]
+            actions = [json.loads(line) for line in path.read_bytes().splitlines() if line]
         except ValueError as why:
             self.report.violation("bad_log", f"{path.name}: {why}")
             return []
+        if strange := [action for action in actions if not isinstance(action, dict)]:
+            self.report.violation("bad_log", f"{path.name}: {strange[0]!r} is no action")
+        return [action for action in actions if isinstance(action, dict)]
 
     def _commit(self, state: State, version: int, actions: list[dict[str, Any]], check: bool) -> None:
         state.version = version
+        removed: set[str] = set()
         before = {lane: dict(numbers) for lane, numbers in state.numbers.items()}
         for action in actions:
             match action:
                 case {"remove": {"path": path}}:
                     if state.live.pop(unquote(path), None) is None and check:
                         self.report.violation("bad_log", f"version {version} removes {path}, which is not live")
-                    state.removed.add(unquote(path))
+                    removed.add(unquote(path))
                 case {"txn": {"appId": app, "version": number}}:
                     if (known := lane_of(app)) is not None:
                         state.numbers.setdefault(known[0], {})[known[1]] = number
@@ -95,12 +108,14 @@ class Log:
                     state.protocol = protocol
                 case {"metaData": metadata}:
                     state.metadata = metadata
-        for action in actions:  # files are swapped as one: removes first
-            if add := action.get("add"):
-                path = unquote(add["path"])
-                if path in state.live and check:
-                    self.report.violation("repeated", f"version {version} adds {path}, which is live")
-                state.live[path] = add
+        for add in (action["add"] for action in actions if "add" in action):  # order within a commit is none
+            path = unquote(add["path"])
+            if path in removed and check:
+                self.report.violation("bad_log", f"version {version} both adds and removes {path}")
+            if path in state.live and check:
+                self.report.violation("repeated", f"version {version} adds {path}, which is live")
+            state.live[path] = add
+        state.removed |= removed
         if check:
             for lane, numbers in state.numbers.items():
                 self._moved(version, lane, before.get(lane, {}), numbers)
@@ -110,7 +125,10 @@ class Log:
         if before == after:
             return
         where = f"version {version}, partition {lane.partition} of {lane.topic_id}"
-        if missing := [name for name in NUMBERS if name not in after]:
+        missing = [name for name in ("seq", "next", "rewind") if name not in after]
+        if not missing and after["rewind"] < after["next"] and "watermark" not in after:
+            missing = ["watermark"]
+        if missing:
             self.report.violation("bad_log", f"{where}: no {', '.join(missing)}")
             return
         if "seq" in before and after["seq"] != before["seq"] + 1:
@@ -120,7 +138,8 @@ class Log:
                 self.report.violation("went_back", f"{where}: {name} {after[name]} follows {before[name]}")
         if after["rewind"] > after["next"]:
             self.report.violation("bad_log", f"{where}: rewind {after['rewind']} is above next {after['next']}")
-        self.history.setdefault(lane, []).append((after["next"], before.get("watermark")))
+        step = Step(version, after["next"], before.get("watermark"), after.get("watermark"))
+        self.history.setdefault(lane, []).append(step)
 
 
 def lane_of(app: str) -> tuple[Lane, str] | None:

@@ -19,15 +19,6 @@ from murmur2 import partition_of
 MISSING = object()
 
 
-class Written(float):
-    """A number with a fraction or an exponent, and the text it was written as."""
-
-    def __new__(cls, text: str) -> Written:
-        self = super().__new__(cls, text)
-        self.text = text
-        return self
-
-
 def read_lines(path: Path) -> Iterator[bytes]:
     """The lines of a plain or gzipped file, without their newlines; empty ones are not events."""
     with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
@@ -43,7 +34,7 @@ def parse(line: bytes) -> Any:
         raise ValueError(f"{text} is no JSON")
 
     try:
-        return json.loads(line.decode(), parse_float=Written, parse_constant=no_constant)
+        return json.loads(line.decode(), parse_constant=no_constant)
     except (ValueError, RecursionError):  # a UnicodeDecodeError is a ValueError
         return MISSING
 
@@ -62,15 +53,13 @@ def at(event: Any, pointer: str) -> Any:
 
 
 def text_at(event: Any, pointer: str) -> str | None:
-    """The text of a key: a string, or a number or boolean as it is written in JSON; else None."""
+    """The text of a key: a string, a boolean, or a number in its shortest form; else None."""
     match at(event, pointer):
         case str(text):
             return text
         case bool(value):
             return "true" if value else "false"
-        case Written() as number:
-            return number.text
-        case int(number):
+        case int(number) | float(number):
             return str(number)
         case _:
             return None

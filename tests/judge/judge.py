@@ -51,6 +51,7 @@ def table(args: argparse.Namespace) -> int:
     if args.at_positions:
         positions = Positions(Archive(args.at_positions, report), args.events, rules(args))
         expected = positions.counts(log.newest.next(), log)
+        positions.check_watermarks(log)
     else:
         expected = of_events(args.events, rules(args))
     check_sums(rows, expected, args.window, report)
@@ -66,7 +67,7 @@ def snapshots(args: argparse.Namespace) -> int:
 
 
 def rules(args: argparse.Namespace) -> Rules:
-    return Rules(args.window, time.time() + args.future, args.lateness)
+    return Rules(args.window, args.lateness, args.delay, time.time() + args.future)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,8 +84,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--archive", type=existing, required=True, help="the archive's folder")
     sub.add_argument("--topic", required=True)
     sub.add_argument("--partitions", type=int, required=True)
-    sub.add_argument("--key", type=pointer, required=True, help="pointer to the record's key; none: all in one partition")
-    sub.add_argument("--order", choices=["topic", "none"], default="topic", help="in the order served, per source topic")
+    sub.add_argument("--key", type=pointer, required=True, help="pointer to the key, or none: one partition")
+    sub.add_argument("--order", choices=["topic", "none"], default="topic", help="as served, per source topic")
     sub.add_argument("--allow-prefix", action="store_true", help="the run was stopped midway: the rest may be missing")
     sub.add_argument("--distinct", type=pointer, help="pointer to an id: of events with one id only the first counts")
     sub.add_argument("--letters", type=existing, help="folder of payloads kept as dead letters: not lost")
@@ -106,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
 def counting(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--window", type=int, default=60, help="seconds")
     sub.add_argument("--lateness", type=int, default=600, help="seconds; used where positions are known")
+    sub.add_argument("--delay", type=int, default=10, help="seconds, of the watermark; used where positions are known")
     sub.add_argument("--future", type=int, default=86_400, help="seconds from now, beyond which nothing is counted")
 
 

@@ -73,7 +73,7 @@ class PlantedArchive:
         name = f"events-{partition}-{start:020}-{next_:020}-{attempt.hex[:8]}{suffix}"
         (self.folder / "2015").mkdir(parents=True, exist_ok=True)
         (self.folder / "2015" / name).write_bytes(gzip.compress(content, mtime=0) if self.packed else content)
-        entry = {
+        entry: dict[str, Any] = {
             "start": start,
             "next": next_,
             "count": len(lines),
@@ -117,8 +117,9 @@ class PlantedTable:
         self.seqs: Counter[int] = Counter()
         (folder / "_delta_log").mkdir(parents=True)
         (folder / "_live").mkdir()
-        types = {"window_start": "timestamp", "window_end": "timestamp", "wiki": "string", "edits": "long", "dt": "string"}
-        fields = [{"name": name, "type": kind, "nullable": True, "metadata": {}} for name, kind in types.items()]
+        types = ["timestamp", "timestamp", "string", "long", "string"]
+        names = ["window_start", "window_end", "wiki", "edits", "dt"]
+        fields = [{"name": n, "type": t, "nullable": True, "metadata": {}} for n, t in zip(names, types, strict=True)]
         metadata = {
             "id": str(uuid.UUID(int=7)),
             "format": {"provider": "parquet", "options": {}},
@@ -160,7 +161,8 @@ class PlantedTable:
         day = datetime.fromtimestamp(hour * 3600, UTC).date().isoformat()
         path = f"_live/{TOPIC_ID}-{partition}-{hour}-{self.version + 1}.parquet"
         size = write_rows(self.folder / path, rows)
-        add = {"path": path, "partitionValues": {"dt": day}, "size": size, "modificationTime": 1, "dataChange": True}
+        add = {"path": path, "stats": None, "partitionValues": {"dt": day}, "size": size}
+        add |= {"modificationTime": 1, "dataChange": True}
         self.live[partition, hour] = add
         return [*actions, {"add": add}]
 

@@ -28,7 +28,8 @@ def duckdb_connection() -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": "false",
         }
     )
-    file = Path(duckdb_extension_delta.__file__).parent / "extensions" / f"v{duckdb.__version__}" / "delta.duckdb_extension"
+    folder = Path(duckdb_extension_delta.__file__).parent / "extensions"
+    file = folder / f"v{duckdb.__version__}" / "delta.duckdb_extension"
     connection.execute(f"load '{file}'")
     return connection
 
@@ -78,4 +79,4 @@ def rows_of(read: pa.Table) -> list[Row]:
     columns: list[list[Any]] = [
         (read[column].cast(pa.int64()) if column in COLUMNS[:2] else read[column]).to_pylist() for column in COLUMNS
     ]
-    return sorted(Row(*row) for row in zip(*columns))
+    return sorted(Row(*row) for row in zip(*columns, strict=True))

@@ -30,6 +30,7 @@ NAMES = {
     "bad_row": "a row whose columns contradict each other",
     "bad_schema": "the table's columns, types or protocol are not those promised",
     "bad_log": "a commit of the table's log contradicts the one before it or itself",
+    "wrong_watermark": "a committed watermark is not what the records make it",
     "disagree": "readers of the table see different rows",
     "went_back": "a reader saw an older state after a newer one",
     "failed": "a reader could not open the table",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import readings
@@ -11,7 +12,7 @@ from deltalog import Log, State
 from report import Report
 from rows import COLUMNS, MICROS, Row, show
 
-TYPES = dict(zip(COLUMNS, ("timestamp", "timestamp", "string", "long", "string")))
+TYPES = dict(zip(COLUMNS, ("timestamp", "timestamp", "string", "long", "string"), strict=True))
 
 
 def check_table(log: Log, report: Report, strict: bool) -> list[Row]:
@@ -74,6 +75,15 @@ def check_rows(path: str, rows: list[Row], state: State, report: Report) -> None
     stats = json.loads(state.live[path].get("stats") or "{}")
     if stats.get("numRecords", len(rows)) != len(rows):
         report.violation("wrong_count", f"{path} has {len(rows)} rows, the log says {stats['numRecords']}")
+    for bound, pick in (("minValues", min), ("maxValues", max)):
+        told = stats.get(bound, {}).get("window_start")
+        if rows and told and micros(told) != (found := pick(row.start for row in rows)):
+            # Readers skip a file by these, so that a wrong one hides its rows.
+            report.violation("bad_log", f"{path}: {bound} of window_start is {told}, in truth {found} us")
+
+
+def micros(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * MICROS)
 
 
 def check_left_overs(log: Log, report: Report) -> None:
