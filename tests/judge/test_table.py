@@ -1,0 +1,343 @@
+"""The judge passes a right table, names planted faults, and readers see the truth midway."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import readers
+from expected import Rules
+from planted import PlantedArchive, PlantedTable, by_wiki, write_rows
+from test_judge import NUM_PARTITIONS, Case, verdict
+
+Rows = list[tuple[int, str, int]]
+
+
+class TableCase(Case):
+    """An archive of three partitions, and a table that took each of them in in two commits."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.planted = PlantedArchive(self.folder / "archive")
+        self.planted.write(by_wiki(self.lines, NUM_PARTITIONS))
+        self.table = PlantedTable(self.folder / "table")
+        for half in (2, 1):
+            for partition, records in enumerate(self.planted.offsets):
+                self.table.commit(partition, records, len(records) // half)
+
+    def judge(self, *more: object) -> tuple[int, str]:
+        return verdict("table", "--events", self.events, "--table", self.table.folder, *more)
+
+    def positions(self, *more: object) -> tuple[int, str]:
+        return self.judge("--at-positions", self.planted.folder, *more)
+
+    def commit_path(self, version: int) -> Path:
+        return self.table.folder / "_delta_log" / f"{version:020}.json"
+
+    def edit_commit(self, version: int, old: str, new: str) -> None:
+        path = self.commit_path(version)
+        text = path.read_text()
+        self.assertIn(old, text)
+        path.write_text(text.replace(old, new))
+
+    def rewrite_rows(self, edit: Callable[[Rows], Rows]) -> None:
+        """Commits an hour's file of partition 1 anew, with its rows changed."""
+        hour = min(hour for partition, hour in self.table.live if partition == 1)
+        own = self.own_rows(self.table.live[1, hour]["path"])
+        self.table.put(self.table.swap(1, hour, edit(own)))
+
+    def own_rows(self, path: str) -> Rows:
+        read = pq.ParquetFile(self.table.folder / path).read().to_pylist()
+        return [(int(row["window_start"].timestamp()), row["wiki"], row["edits"]) for row in read]
+
+
+class Table(TableCase):
+    def test_a_right_table_holds(self) -> None:
+        self.assert_holds(self.judge("--strict"))
+        self.assert_holds(self.positions())
+
+    def test_a_snapshot_midway_holds_at_its_positions_only(self) -> None:
+        for version in (6, 5, 4):
+            self.commit_path(version).unlink()
+            self.assert_holds(self.positions())
+        self.assert_named(self.judge(), "missing_row")
+
+    def test_a_wrong_count(self) -> None:
+        self.rewrite_rows(lambda rows: [(rows[0][0], rows[0][1], rows[0][2] + 1), *rows[1:]])
+        self.assert_named(self.judge(), "wrong_count")
+        self.assert_named(self.positions(), "wrong_count")
+
+    def test_a_missing_row(self) -> None:
+        self.rewrite_rows(lambda rows: rows[1:])
+        self.assert_named(self.judge(), "missing_row")
+
+    def test_an_extra_row(self) -> None:
+        self.rewrite_rows(lambda rows: [*rows, (rows[0][0], "elsewhere", 1)])
+        self.assert_named(self.judge(), "extra_row")
+
+    def test_a_row_twice_in_a_file(self) -> None:
+        self.rewrite_rows(lambda rows: [*rows, rows[0]])
+        self.assert_named(self.judge(), "repeated", "wrong_count")
+
+    def test_a_window_that_is_none(self) -> None:
+        self.rewrite_rows(lambda rows: [(rows[0][0] + 1, *rows[0][1:]), *rows[1:]])
+        self.assert_named(self.judge(), "bad_row", "missing_row", "extra_row")
+
+    def test_an_hour_of_one_partition_counted_twice(self) -> None:
+        add = next(add for (partition, _), add in self.table.live.items() if partition == 1)
+        twin = add["path"].replace(".parquet", "-twin.parquet")
+        shutil.copy(self.table.folder / add["path"], self.table.folder / twin)
+        self.table.put([{"add": add | {"path": twin}}])
+        self.assert_named(self.judge(), "wrong_count")
+
+    def test_a_live_file_that_is_gone(self) -> None:
+        (self.table.folder / self.table.live[max(self.table.live)]["path"]).unlink()
+        self.assert_named(self.judge(), "missing", "failed", "missing_row")
+
+    def test_a_live_file_with_other_bytes_than_the_log_says(self) -> None:
+        path = self.table.folder / self.table.live[max(self.table.live)]["path"]
+        path.write_bytes(path.read_bytes()[:-9] + b"x" + path.read_bytes()[-9:])
+        code, out = self.judge()
+        self.assertEqual(code, 1, out)
+        self.assertIn("altered: ", out)
+
+    def test_a_file_that_no_commit_names(self) -> None:
+        write_rows(self.table.folder / "_live" / "other.parquet", [(0, "enwiki", 1)])
+        self.assert_holds(self.judge())
+        self.assert_named(self.judge("--strict"), "left_over")
+
+    def test_a_file_added_twice(self) -> None:
+        self.table.put([{"add": self.table.live[max(self.table.live)]}])
+        self.assert_named(self.judge(), "repeated")
+
+    def test_a_file_removed_that_is_not_live(self) -> None:
+        self.table.put([{"remove": {"path": "_live/none.parquet", "deletionTimestamp": 1, "dataChange": True}}])
+        self.assert_named(self.judge(), "bad_log")
+
+    def test_a_commit_that_skips_a_sequence_number(self) -> None:
+        numbers = {"seq": 9, "next": 10**6, "rewind": 5, "watermark": 2 * 10**12}
+        self.table.put(self.table.txns(1, numbers))
+        self.assert_named(self.judge(), "bad_log")
+
+    def test_numbers_that_are_missing_go_back_or_contradict(self) -> None:
+        numbers = {"seq": 3, "next": 10**6, "rewind": 5, "watermark": 2 * 10**12}
+        base = self.table.version
+        for change, name in (
+            ({"next": 5}, "went_back"),
+            ({"rewind": 1}, "went_back"),
+            ({"watermark": 1}, "went_back"),
+            ({"rewind": 10**7}, "bad_log"),
+        ):
+            self.table.put(self.table.txns(1, numbers | change))
+            code, out = self.judge()
+            self.assertEqual((code, out.startswith(name)), (1, True), out)
+            self.commit_path(self.table.version).unlink()
+            self.table.version = base
+        for name in ("seq", "next", "rewind", "watermark"):
+            self.edit_commit(1, f"/{name}", f"/not_{name}")
+            self.assert_named(self.judge(), "bad_log")
+            self.edit_commit(1, f"/not_{name}", f"/{name}")
+
+    def test_statistics_that_hide_rows(self) -> None:
+        add = self.table.live[max(self.table.live)]
+        first = min(row[0] for row in self.own_rows(add["path"]))
+        told = "null"
+        for shift, holds in ((0, True), (60, False)):
+            start = datetime.fromtimestamp(first + shift, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            stats = json.dumps(json.dumps({"minValues": {"window_start": start}}))
+            self.edit_commit(6, f'{add["path"]}", "stats": {told}', f'{add["path"]}", "stats": {stats}')
+            told = stats
+            self.assertEqual(self.judge()[0] == 0, holds, self.judge()[1])
+
+    def test_a_file_added_and_removed_in_one_commit(self) -> None:
+        add = self.table.live[max(self.table.live)]
+        self.table.put([{"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": True}}, {"add": add}])
+        code, out = self.judge()
+        self.assertEqual(code, 1)
+        self.assertIn("both adds and removes", out)
+
+    def test_a_missing_commit(self) -> None:
+        self.commit_path(3).unlink()
+        code, out = self.judge()
+        self.assertEqual(code, 1)
+        self.assertIn("bad_log: the versions are not", out)
+
+    def test_another_schema(self) -> None:
+        self.edit_commit(0, '\\"edits\\", \\"type\\": \\"long\\"', '\\"edits\\", \\"type\\": \\"integer\\"')
+        code, out = self.judge()
+        self.assertEqual(code, 1)
+        self.assertIn("bad_schema: ", out)
+
+    def test_a_table_ahead_of_its_archive(self) -> None:
+        last = self.planted.entries(0)[-1]
+        (self.planted.chain(0) / f"{last:020}.json").unlink()
+        self.assert_named(self.positions(), "gap", "extra_row", "wrong_watermark")
+
+    def test_an_archive_that_holds_a_line_nobody_served(self) -> None:
+        self.serve(self.lines[1:])
+        self.assert_named(self.positions(), "altered")
+
+    def test_no_table(self) -> None:
+        self.assert_named(verdict("table", "--events", self.events, "--table", self.folder), "missing")
+
+
+class Counted(Case):
+    """Which events count, and that late ones are told by the watermark of their commit."""
+
+    def build(self, lines: list[bytes], late: tuple[int, ...] = ()) -> tuple[PlantedArchive, PlantedTable]:
+        self.serve(lines)
+        archive = PlantedArchive(self.folder / "archive")
+        archive.write([lines])
+        table = PlantedTable(self.folder / "table")
+        for upto in range(40, len(lines) + 1):
+            table.commit(0, archive.offsets[0], upto, late)
+        return archive, table
+
+    def judge(self, archive: PlantedArchive, table: PlantedTable) -> tuple[int, str]:
+        where = ("--events", self.events, "--table", table.folder)
+        return verdict("table", *where, "--at-positions", archive.folder, "--lateness", 600)
+
+    def test_a_late_event_is_not_counted(self) -> None:
+        # 06:59 is final once the watermark is past 07:10.
+        lines = [*self.lines, self.lines[3]]
+        self.assertGreater(json.loads(lines[-2])["timestamp"] % 3600, 660)
+        late = len(lines) - 1
+        archive, table = self.build(lines, late=(5 + late + late // 3,))
+        self.assert_holds(self.judge(archive, table))
+
+    def test_a_late_event_that_is_counted_is_one_too_many(self) -> None:
+        archive, table = self.build([*self.lines, self.lines[3]])
+        self.assert_named(self.judge(archive, table), "wrong_count")
+
+    def test_a_watermark_that_the_records_do_not_make(self) -> None:
+        archive, table = self.build(self.lines)
+        path = table.folder / "_delta_log" / f"{table.version:020}.json"
+        text = path.read_text()
+        watermark = json.loads(self.lines[-1])["timestamp"] * 1000 - 10_000
+        self.assertIn(str(watermark), text)
+        path.write_text(text.replace(str(watermark), str(watermark + 1)))
+        self.assert_named(self.judge(archive, table), "wrong_watermark")
+
+    def test_an_idle_partition_takes_over_the_watermark_of_another(self) -> None:
+        archive = PlantedArchive(self.folder / "archive")
+        archive.write([self.lines[:50], self.lines[50:]])
+        table = PlantedTable(self.folder / "table")
+        for partition, records in enumerate(archive.offsets):
+            table.commit(partition, records, len(records))
+        first, last = (json.loads(lines[-1])["timestamp"] * 1000 - 10_000 for lines in (self.lines[:50], self.lines))
+        next_ = archive.offsets[0][-1][0] + 1
+        numbers = {"seq": 2, "next": next_, "rewind": next_}
+        for watermark, holds in ((last, True), (last - 1, False), (first - 1, False)):
+            table.put(table.txns(0, numbers | {"watermark": watermark}))
+            code, out = self.judge(archive, table)
+            self.assertEqual((code == 0, "wrong_watermark" in out), (holds, not holds), out)
+            (table.folder / "_delta_log" / f"{table.version:020}.json").unlink()
+            table.version -= 1
+
+    def test_what_does_not_count(self) -> None:
+        rules = Rules(window=60, lateness=600, delay=10, future=1_500_000_000.0)
+        event = {"timestamp": 1442039761, "wiki": "enwiki", "meta": {"domain": "en.wikipedia.org"}}
+        for change, expected in (
+            ({}, (1442039760, "enwiki")),
+            ({"timestamp": 1442039819.99}, (1442039760, "enwiki")),
+            ({"timestamp": -1}, (-60, "enwiki")),
+            ({"wiki": 7}, (1442039760, "7")),
+            ({"wiki": 7.50}, (1442039760, "7.5")),
+            ({"wiki": True}, (1442039760, "true")),
+            ({"wiki": ""}, (1442039760, "")),
+            ({"meta": None}, (1442039760, "enwiki")),
+            ({"meta": {"domain": "canary"}}, None),
+            ({"timestamp": "1442039761"}, None),
+            ({"timestamp": True}, None),
+            ({"timestamp": None}, None),
+            ({"timestamp": 2**31}, None),
+            ({"timestamp": 10**18}, None),
+            ({"timestamp": -(10**18)}, None),
+            ({"wiki": None}, None),
+            ({"wiki": ["enwiki"]}, None),
+        ):
+            line = json.dumps(event | change).encode()
+            self.assertEqual(rules.read(line).key, expected, line)
+        for line in (b"", b"[]", b"7", b'{"timestamp":1', b'{"timestamp":NaN,"wiki":"x"}', b"\xff"):
+            self.assertEqual(rules.read(line), (None, None), line)
+
+
+class Readers(Case):
+    """Readers at work while a table is written, and the judgement of what they saw."""
+
+    def test_snapshots_midway_are_the_truth_of_their_moment(self) -> None:
+        archive = PlantedArchive(self.folder / "archive")
+        archive.write(by_wiki(self.lines, NUM_PARTITIONS))
+        done = self.folder / "done"
+        samples = self.folder / "samples.jsonl"
+        writer = threading.Thread(target=self.write, args=(archive, done))
+        writer.start()
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            code = readers.main(
+                [
+                    *(f"--table={self.folder / 'table'}", "--seconds=60", "--interval=0.01"),
+                    *(f"--until-file={done}", f"--samples={samples}", "--num-samples=30"),
+                ]
+            )
+        writer.join()
+        summary = json.loads(out.getvalue())
+        self.assertEqual((code, summary["errors"], summary["went_back"]), (0, 0, 0), summary)
+        self.assertEqual(summary["samples"], min(30, summary["opens"]))
+        for seen in summary["readers"].values():
+            self.assertGreater(seen["last_version"], seen["first_version"])
+        self.assert_holds(self.judge(archive, samples))
+        self.plant(samples, archive)
+
+    def plant(self, samples: Path, archive: PlantedArchive) -> None:
+        """Samples that are not the truth are found out."""
+        taken = [json.loads(line) for line in samples.read_text().splitlines()]
+        sample = max(taken, key=lambda sample: len(sample["rows"]))
+        sample["rows"][0][3] += 1
+        samples.write_text(json.dumps(sample) + "\n")
+        self.assert_named(self.judge(archive, samples), "wrong_count")
+        del sample["rows"][0]
+        samples.write_text(json.dumps(sample) + "\n")
+        self.assert_named(self.judge(archive, samples), "missing_row")
+        samples.write_text("")
+        self.assert_named(self.judge(archive, samples), "missing")
+
+    def judge(self, archive: PlantedArchive, samples: Path) -> tuple[int, str]:
+        where = ("--events", self.events, "--archive", archive.folder, "--table", self.folder / "table")
+        return verdict("snapshots", *where, "--samples", samples)
+
+    def write(self, archive: PlantedArchive, done: Path) -> None:
+        try:
+            time.sleep(0.1)  # so that the readers meet a table that is not there yet
+            table = PlantedTable(self.folder / "table")
+            for tenth in range(1, 11):
+                for partition, records in enumerate(archive.offsets):
+                    table.commit(partition, records, max(1, len(records) * tenth // 10))
+                    time.sleep(0.03)
+        finally:
+            done.touch()
+
+    def test_a_table_that_breaks_is_an_error_and_one_that_shrinks_went_back(self) -> None:
+        archive = PlantedArchive(self.folder / "archive")
+        archive.write([self.lines])
+        table = PlantedTable(self.folder / "table")
+        table.commit(0, archive.offsets[0], 50)
+        watch = readers.Watch(table.folder, 10, 0)
+        watch.open("deltalake")
+        watch.open("duckdb")
+        self.assertEqual((watch.summary.errors, watch.summary.went_back), (0, 0))
+        table.commit(0, archive.offsets[0], 20)
+        watch.open("deltalake")
+        watch.open("duckdb")
+        self.assertEqual((watch.summary.errors, watch.summary.went_back), (0, 2))
+        (table.folder / "_delta_log" / f"{table.version:020}.json").write_text("{")
+        watch.open("deltalake")
+        watch.open("duckdb")
+        self.assertEqual(watch.summary.errors, 2, watch.summary.complaints)
