@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Codec, entry::Times};
 use crate::{
     fault::{Fault, Result},
-    model::{Hole, Millis, Offset, Record, Why},
+    model::{Hole, Millis, Offset, Record},
     store::{Store, StorePath, StoreWriter},
 };
 
@@ -69,11 +69,6 @@ impl Account {
         self.bytes += (out.len() - at) as u64;
         self.count += 1;
         self.times.push(time);
-    }
-
-    /// Offsets that are lost for good.
-    pub fn lost(&self) -> u64 {
-        self.holes.iter().filter(|hole| hole.why == Why::Retention).map(|hole| hole.to - hole.from).sum()
     }
 }
 
@@ -184,6 +179,7 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Why;
 
     fn record(value: Option<&'static [u8]>) -> Record {
         Record { offset: 0, time: 0, key: None, value: value.map(Bytes::from_static), headers: Vec::new() }
@@ -209,7 +205,7 @@ mod tests {
         account.hole(Hole { from: 6, to: 7, why: Why::Marker });
         account.hole(Hole { from: 7, to: 9, why: Why::Retention });
         assert_eq!(&out[..], b"12345\n6789\n");
-        assert_eq!((account.count, account.bytes, account.lost()), (2, 11, 2));
+        assert_eq!((account.count, account.bytes), (2, 11));
         let holes: Vec<_> = account.holes.iter().map(|h| (h.from, h.to)).collect();
         assert_eq!(holes, [(0, 3), (5, 7), (7, 9)]);
     }

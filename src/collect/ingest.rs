@@ -21,7 +21,11 @@ use super::{
     route::{Router, SEQUENCE, SPOOL, record_sequence},
 };
 use crate::{
-    bus::{Outgoing, Producer, SharedBus, TopicInfo, latest, letters::DeadLetter, read_range},
+    bus::{
+        Outgoing, Producer, SharedBus, TopicInfo, latest,
+        letters::{self, DeadLetter},
+        read_range,
+    },
     failpoint::{cross, rare},
     fault::{Effect, Fault, Kind, Result, Retry},
     model::{ActorId, Epoch, Header, Millis, Offset, Partition, Record, Sequence, TopicName},
@@ -54,8 +58,35 @@ pub struct Position {
     pub token: Option<String>,
     /// Where the source was begun: the wall time of the first start, ms since 1970.
     pub since: Millis,
-    /// The last sequence sent to each partition.
-    pub last: BTreeMap<Partition, Sequence>,
+    /// The last sequence sent to each place.
+    pub last: BTreeMap<Target, Sequence>,
+}
+
+/// Where an event goes to: a partition of the topic, or the topic of its dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Target {
+    /// A partition of the topic.
+    Partition(Partition),
+    /// The dead letters.
+    Letters,
+}
+
+impl From<Target> for String {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Partition(partition) => partition.to_string(),
+            Target::Letters => "letters".to_owned(),
+        }
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
+        if text == "letters" { Ok(Self::Letters) } else { text.parse().map(Self::Partition) }
+    }
 }
 
 /// What an ingester is made of.
@@ -131,10 +162,11 @@ pub struct Ingest {
     producer: Box<dyn Producer>,
     position: Position,
     handover: Handover,
-    /// The last sequence that is on the bus, per partition.
-    done: BTreeMap<Partition, Sequence>,
-    /// Where sent records stand that were not read back yet, per partition.
-    unproven: BTreeMap<Partition, (Offset, Sequence)>,
+    letters: TopicInfo,
+    /// The last sequence that is on the bus at each place.
+    done: BTreeMap<Target, Sequence>,
+    /// Where sent records stand that were not read back yet.
+    unproven: BTreeMap<Target, (Offset, Sequence)>,
     proven: Sequence,
 }
 
@@ -153,14 +185,13 @@ impl Ingest {
     /// Opens the producer (which fences the former holder), reads the positions, compares them with
     /// the topic's tail, and stands at the first sequence that is not wholly on the bus.
     ///
-    /// `now` is the wall time of a source that was never begun.
+    /// `now` is the wall time of a source that was never begun; `first` is the first sequence that
+    /// the spool still has: what lies before was read back from the bus, or it would be there.
     ///
     /// # Errors
     /// [`Kind::Fenced`] if a position says that a newer owner exists; those of the bus.
-    pub async fn open(parts: Parts, topic: TopicInfo, now: Millis, held: Option<Epoch>) -> Result<Self> {
-        let positions = parts.bus.topic(&TopicName::from(POSITIONS)).await?;
-        let positions =
-            positions.ok_or_else(|| Fault::internal(format!("topic {POSITIONS} was not created at the start")))?;
+    pub async fn open(parts: Parts, topic: TopicInfo, now: Millis, held: Option<Epoch>, first: Sequence) -> Result<Self> {
+        let positions = topic_named(&parts, POSITIONS.into()).await?;
         // Before the producer is opened, so that an old owner stops without fencing the new one;
         // and after it, because only then nobody else writes.
         refuse_if_newer(&parts, held, &read_positions(&parts, &positions).await?)?;
@@ -184,20 +215,22 @@ impl Ingest {
             last: BTreeMap::new(),
         });
         position.epoch = epoch;
-        let done = compare_with_tail(&parts, &topic, &position).await?;
-        let lacking = position.last.iter().filter_map(|(partition, &said)| {
-            let done = done.get(partition).copied().flatten();
+        let letters = topic_named(&parts, letters::topic_of(&topic.name)).await?;
+        let done = compare_with_tail(&parts, &topic, &letters, &position).await?;
+        let lacking = position.last.iter().filter_map(|(target, &said)| {
+            let done = done.get(target).copied().flatten();
             (done < Some(said)).then(|| done.map_or(0, |done| done + 1))
         });
         if let Some(start) = lacking.min() {
             rare("ingest.position_without_records");
             position.next = position.next.min(start);
         }
+        position.next = position.next.max(first);
         let router = Router::new(parts.settings.key.as_ref(), &parts.source, topic.num_partitions);
-        let done = done.into_iter().filter_map(|(p, done)| Some((p, done?))).collect();
+        let done = done.into_iter().filter_map(|(target, done)| Some((target, done?))).collect();
         let proven = position.next;
         let mut ingest =
-            Self { topic, router, producer, handover, done, unproven: BTreeMap::new(), proven, position, parts };
+            Self { topic, letters, router, producer, handover, done, unproven: BTreeMap::new(), proven, position, parts };
         // The new epoch, and the mark where a new source begins, are on the bus before the first
         // connection.
         ingest.send(&[]).await?;
@@ -243,36 +276,38 @@ impl Ingest {
             if let Some(token) = event.token() {
                 position.token = Some(token.clone());
             }
-            match event {
+            let (target, record) = match event {
                 Spooled::Event { sequence, id, value, .. } => {
                     let (key, partition) = self.router.route(value);
-                    let on_bus = self.done.get(&partition).is_some_and(|done| sequence <= done);
-                    position
-                        .last
-                        .entry(partition)
-                        .and_modify(|last| *last = (*last).max(*sequence))
-                        .or_insert(*sequence);
-                    if on_bus {
-                        rare("ingest.on_the_bus_already");
-                        continue;
-                    }
-                    sent.records += 1;
-                    sent.bytes += value.len() as u64;
-                    slots.push(Some((partition, *sequence)));
-                    records.push(Outgoing {
+                    let record = Outgoing {
                         topic: self.topic.name.clone(),
                         partition,
                         key: Some(key),
                         value: Some(value.clone()),
-                        headers: self.headers(*sequence, id),
-                    });
+                        headers: self.headers(*sequence),
+                    };
+                    (Target::Partition(partition), with_id(record, id))
                 }
-                Spooled::Letter { letter, .. } => {
-                    sent.letters += 1;
-                    slots.push(None);
-                    records.push(letter.clone().outgoing(&self.topic.name, &self.parts.actor));
+                Spooled::Letter { sequence, letter, .. } => {
+                    let record = letter.clone().outgoing(&self.topic.name, &self.parts.actor);
+                    (Target::Letters, with_headers(record, self.headers(*sequence)))
                 }
+            };
+            let sequence = event.sequence();
+            let last = position.last.entry(target).or_insert(sequence);
+            *last = sequence.max(*last);
+            if self.done.get(&target).is_some_and(|done| sequence <= *done) {
+                rare("ingest.on_the_bus_already");
+                continue;
             }
+            if target == Target::Letters {
+                sent.letters += 1;
+            } else {
+                sent.records += 1;
+                sent.bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
+            }
+            slots.push((target, sequence));
+            records.push(record);
         }
         records.push(self.position_record(&position)?);
         cross("ingest.before_send");
@@ -287,10 +322,9 @@ impl Ingest {
         };
         cross("ingest.after_send");
         for (slot, offset) in slots.into_iter().zip(offsets) {
-            if let Some((partition, sequence)) = slot {
-                self.done.insert(partition, sequence);
-                self.unproven.insert(partition, (offset, sequence));
-            }
+            let (target, sequence) = slot;
+            self.done.insert(target, sequence);
+            self.unproven.insert(target, (offset, sequence));
         }
         self.position = position;
         Ok(sent)
@@ -302,18 +336,19 @@ impl Ingest {
     /// [`Kind::Unknown`] if a record that the bus had acknowledged is not there: open anew, the tail
     /// will tell what is missing. Those of the bus.
     pub async fn read_back(&mut self) -> Result<()> {
-        for (&partition, &(offset, sequence)) in &self.unproven {
-            let ends = self.parts.bus.watermarks(&self.topic, partition).await?;
-            if offset < ends.low {
+        for (&target, &(offset, sequence)) in &self.unproven {
+            let (topic, partition) = match target {
+                Target::Partition(partition) => (&self.topic, partition),
+                Target::Letters => (&self.letters, 0),
+            };
+            if offset < self.parts.bus.watermarks(topic, partition).await?.low {
                 continue;
             }
-            let records = read_range(&*self.parts.bus, &self.topic, partition, offset, offset + 1).await?;
+            let records = read_range(&*self.parts.bus, topic, partition, offset, offset + 1).await?;
             let seen = records.first().and_then(|record| record_sequence(record, self.parts.spool));
             if seen != Some(sequence) {
-                let text = format!(
-                    "{}-{partition}@{offset}: event {sequence} was acknowledged and is not there",
-                    self.topic.name
-                );
+                let name = &topic.name;
+                let text = format!("{name}-{partition}@{offset}: event {sequence} was acknowledged and is not there");
                 return Err(Fault::external(text).kind(Kind::Unknown));
             }
         }
@@ -322,11 +357,10 @@ impl Ingest {
         Ok(())
     }
 
-    fn headers(&self, sequence: Sequence, id: &Bytes) -> Vec<Header> {
+    fn headers(&self, sequence: Sequence) -> Vec<Header> {
         vec![
             (SPOOL.to_owned(), Bytes::copy_from_slice(self.parts.spool.as_bytes())),
             (SEQUENCE.to_owned(), Bytes::copy_from_slice(&sequence.to_be_bytes())),
-            (ID.to_owned(), id.clone()),
         ]
     }
 
@@ -373,27 +407,40 @@ async fn read_positions(parts: &Parts, topic: &TopicInfo) -> Result<BTreeMap<Uui
     Ok(positions)
 }
 
-/// The last sequence of this spool that each partition really holds.
+fn with_id(mut record: Outgoing, id: &Bytes) -> Outgoing {
+    record.headers.push((ID.to_owned(), id.clone()));
+    record
+}
+
+fn with_headers(mut record: Outgoing, headers: Vec<Header>) -> Outgoing {
+    record.headers.extend(headers);
+    record
+}
+
+async fn topic_named(parts: &Parts, name: TopicName) -> Result<TopicInfo> {
+    let found = parts.bus.topic(&name).await?;
+    found.ok_or_else(|| Fault::internal(format!("topic {name} was not created at the start")))
+}
+
+/// The last sequence of this spool that each place really holds.
 ///
-/// Where the tail shows none: `None` if nothing was ever deleted from the partition, so that the
-/// position has no records behind it; the position's own word if retention may have taken them.
+/// Where the tail shows none: `None` if nothing was ever deleted there, so that the position has no
+/// records behind it; the position's own word if retention may have taken them.
 async fn compare_with_tail(
     parts: &Parts,
     topic: &TopicInfo,
+    letters: &TopicInfo,
     position: &Position,
-) -> Result<BTreeMap<Partition, Option<Sequence>>> {
+) -> Result<BTreeMap<Target, Option<Sequence>>> {
+    let partitions = (0..topic.num_partitions).map(|partition| (Target::Partition(partition), topic, partition));
     let mut done = BTreeMap::new();
-    for partition in 0..topic.num_partitions {
+    for (target, topic, partition) in partitions.chain([(Target::Letters, letters, 0)]) {
         let (found, low) = last_in_tail(parts, topic, partition).await?;
-        let said = position.last.get(&partition).copied();
+        let said = position.last.get(&target).copied();
         if found > said {
             rare("ingest.records_without_position");
         }
-        if found.is_some() || low == 0 {
-            done.insert(partition, found);
-        } else {
-            done.insert(partition, said);
-        }
+        done.insert(target, if found.is_some() || low == 0 { found } else { said });
     }
     Ok(done)
 }

@@ -1,4 +1,6 @@
 //! Collectors: events from the outside, onto disk before they count, onto the bus exactly once.
+#[cfg(test)]
+mod histories;
 pub mod ingest;
 pub mod route;
 pub mod seen;
