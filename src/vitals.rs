@@ -39,7 +39,12 @@ impl Gauge {
         self.0.store(to, Ordering::Relaxed);
     }
 
-    /// The value last set.
+    /// Moves it by so much (down, if negative); exact when many threads move it.
+    pub fn add(&self, by: i64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// The present value.
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -80,6 +85,8 @@ pub enum Death {
     Order,
     /// Restarted because a sibling died (`one_for_all`, `rest_for_one`).
     Sibling,
+    /// It ended by itself although it is meant to run for ever.
+    Ended,
 }
 
 /// The part of an actor's life that its supervisor writes.

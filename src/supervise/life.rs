@@ -1,0 +1,277 @@
+//! What an actor knows about its own life, and how it is born again.
+//!
+//! The factory of a [`Spec`] gets a [`Life`] and keeps it in the actor. By it the actor tells its
+//! supervisor what it does (attempts, waiting, progress, a fault that ends it), and knows which
+//! incarnation it is.
+//!
+//! # Being born again
+//! actix keeps the mailbox in one piece with the actor, and lets go of neither: a restart that keeps
+//! the mailbox has to keep the place where the actor lies and overwrite what lies there. So each
+//! supervised actor says
+//!
+//! ```ignore
+//! impl Supervised for Archiver {
+//!     fn restarting(&mut self, _: &mut Context<Self>) {
+//!         *self = self.life.reborn();
+//!     }
+//! }
+//! ```
+//!
+//! and nothing more: the whole old state is dropped and a whole new one stands in its place; no field
+//! can be forgotten. (An actor that leaves this out is refused at its first restart.) It happens
+//! right after the death, so that files, permits and connections of the dead are free at once;
+//! `started` runs after the pause. Two rules follow. The factory is cheap and takes nothing that
+//! exists once only (a lock, a port, a producer id), because for a moment both states exist: that
+//! belongs into `started`. And what a factory captures is all that a new incarnation has, beside what
+//! is durable.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+};
+
+use actix::{
+    Actor, AsyncContext, Context, Handler, Message, SpawnHandle, dev::channel::AddressReceiver, fut::wrap_future,
+};
+
+use super::{
+    mailbox::{Delivery, Gone, Mailbox, Ref},
+    policy::StageSupervision,
+    pulse::{AttemptGuard, Pulse, RecoveryGuard, WaitGuard},
+};
+use crate::{
+    fault::Fault,
+    model::{ActorId, Clock, Incarnation},
+    vitals::Vitals,
+};
+
+/// Messages that one actor handles before it lets its thread's other tasks run. At 5 µs a message a
+/// neighbour waits for a third of a millisecond; yielding costs well under 1 µs.
+const BREATH: u32 = 64;
+
+/// How to make an actor, and how to treat it.
+pub struct Spec<A: Actor<Context = Context<A>>> {
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) stage: StageSupervision,
+    pub(super) make: Factory<A>,
+}
+
+type Factory<A> = Box<dyn Fn(Life<A>) -> A + Send>;
+
+impl<A: Actor<Context = Context<A>>> Spec<A> {
+    /// The actor whose vitals these are (they name it), made anew for each incarnation by `make`.
+    pub fn new(vitals: Arc<Vitals>, stage: StageSupervision, make: impl Fn(Life<A>) -> A + Send + 'static) -> Self {
+        Self { vitals, stage, make: Box::new(make) }
+    }
+}
+
+/// One incarnation's own view of itself; clones go into the futures it spawns.
+pub struct Life<A: Actor<Context = Context<A>>> {
+    /// Who it is.
+    pub id: ActorId,
+    /// Which of its lives this is.
+    pub incarnation: Incarnation,
+    /// What it counts, over all its lives in this process.
+    pub vitals: Arc<Vitals>,
+    pulse: Arc<Pulse>,
+    kin: Arc<Kin<A>>,
+}
+
+impl<A: Actor<Context = Context<A>>> Life<A> {
+    /// The permanent reference to this actor.
+    pub fn myself(&self) -> Ref<A> {
+        self.kin.me.clone()
+    }
+
+    /// The next incarnation, blank from the factory; see the module's text.
+    pub fn reborn(&self) -> A {
+        self.kin.beget()
+    }
+
+    /// Ends this incarnation with a fault that it cannot deal with itself. Nothing of it runs after
+    /// the present handler or future has returned (neither `stopping` nor `stopped`, as with a
+    /// panic); the supervisor decides what follows.
+    pub fn fail(&self, ctx: &mut Context<A>, fault: Fault) {
+        self.pulse.declare(fault);
+        // Keeps actix from handing it one more message before the runner looks.
+        ctx.wait(wrap_future(std::future::pending::<()>()));
+    }
+
+    /// Something got done: all bounds start anew. Handling a message counts by itself.
+    pub fn progress(&self) {
+        self.pulse.progress();
+    }
+
+    /// Begins a single attempt, which must come to an end (or to [`AttemptGuard::progress`]) within
+    /// the stage's stall bound. Other work of the actor does not extend it.
+    pub fn attempt(&self, name: &'static str) -> AttemptGuard {
+        self.pulse.attempt(name)
+    }
+
+    /// Begins to wait for somebody else; `on` names whom, for people. Not a stall, however long.
+    pub fn waiting(&self, on: impl Into<String>) -> WaitGuard {
+        self.pulse.waiting(on.into())
+    }
+
+    /// Begins a recovery that outlasts `started`; the state stays `Starting` until it is dropped.
+    pub fn recovering(&self) -> RecoveryGuard {
+        self.pulse.recovering()
+    }
+
+    /// As [`Ref::deliver`], and `waiting` on the receiver for as long as its mailbox is full.
+    ///
+    /// # Errors
+    /// As [`Ref::deliver`].
+    pub async fn deliver<B, M>(&self, to: &Ref<B>, message: M, meant_for: Incarnation) -> Result<(), Gone>
+    where
+        B: Actor<Context = Context<B>> + Handler<Delivery<M>>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let _waiting = to.is_full().then(|| self.waiting(to.id().to_string()));
+        to.deliver(message, meant_for).await
+    }
+
+    /// Whether a delivery is for this incarnation; one that is not is counted as stale.
+    pub fn takes<M>(&self, delivery: &Delivery<M>) -> bool {
+        let mine = delivery.is_for(self.incarnation);
+        if !mine {
+            self.vitals.stale_batches.add(1);
+        }
+        mine
+    }
+
+    /// Runs `future` as a part of this actor: it ends with the incarnation, and a panic in it is the
+    /// actor's death. (A task spawned on the runtime panics unseen, and outlives its actor.)
+    pub fn linked(&self, ctx: &mut Context<A>, future: impl Future<Output = ()> + 'static) -> SpawnHandle {
+        linked(ctx, future)
+    }
+
+    /// To be called by each handler of a busy actor: every 64th time the thread's other tasks get
+    /// their turn before the next message. (actix empties a mailbox without a pause; an actor whose
+    /// senders are faster than itself would keep its thread for good.)
+    pub fn breathe(&self, ctx: &mut Context<A>) {
+        if self.pulse.breath_is_due(BREATH) {
+            ctx.wait(wrap_future(tokio::task::yield_now()));
+        }
+    }
+}
+
+/// As [`Life::linked`], where no life is at hand.
+pub fn linked<A>(ctx: &mut Context<A>, future: impl Future<Output = ()> + 'static) -> SpawnHandle
+where
+    A: Actor<Context = Context<A>>,
+{
+    ctx.spawn(wrap_future(future))
+}
+
+impl<A: Actor<Context = Context<A>>> Clone for Life<A> {
+    fn clone(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            incarnation: self.incarnation,
+            vitals: Arc::clone(&self.vitals),
+            pulse: Arc::clone(&self.pulse),
+            kin: Arc::clone(&self.kin),
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> fmt::Debug for Life<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Life({} {})", self.id, self.incarnation)
+    }
+}
+
+/// What all incarnations of an actor have in common.
+pub(super) struct Kin<A: Actor<Context = Context<A>>> {
+    pub(super) me: Ref<A>,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) stage: StageSupervision,
+    /// Held by the runner for as long as it lives: a new one waits for the end of the old.
+    pub(super) lease: Arc<tokio::sync::Mutex<()>>,
+    /// The mailbox that exists before the first start.
+    pub(super) first: Mutex<Option<(Mailbox<A>, AddressReceiver<A>)>>,
+    make: Mutex<Factory<A>>,
+    youngest: Mutex<Arc<Pulse>>,
+    births: AtomicU64,
+    stage_of_birth: AtomicU8,
+}
+
+/// How far the last rebirth came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Birth {
+    /// The factory was not called.
+    Unasked,
+    /// The factory was called and did not return.
+    Unfinished,
+    /// There is a new actor.
+    Done,
+}
+
+impl<A: Actor<Context = Context<A>>> Kin<A> {
+    pub(super) fn new(spec: Spec<A>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let Spec { vitals, stage, make } = spec;
+        let me = Ref::new(Arc::clone(&vitals));
+        let first = me.renew(stage.mailbox);
+        let pulse = Pulse::new(Arc::clone(&vitals), Arc::clone(&clock));
+        Arc::new(Self {
+            me,
+            vitals,
+            clock,
+            stage,
+            lease: Arc::default(),
+            first: Mutex::new(Some(first)),
+            make: Mutex::new(make),
+            youngest: Mutex::new(pulse),
+            births: AtomicU64::new(0),
+            stage_of_birth: AtomicU8::new(Birth::Unasked as u8),
+        })
+    }
+
+    /// Makes the next incarnation.
+    pub(super) fn beget(self: &Arc<Self>) -> A {
+        self.stage_of_birth.store(Birth::Unfinished as u8, Ordering::Relaxed);
+        let pulse = Pulse::new(Arc::clone(&self.vitals), Arc::clone(&self.clock));
+        let life = Life {
+            id: self.vitals.id.clone(),
+            incarnation: Incarnation(self.births.fetch_add(1, Ordering::Relaxed) + 1),
+            vitals: Arc::clone(&self.vitals),
+            pulse: Arc::clone(&pulse),
+            kin: Arc::clone(self),
+        };
+        let actor = self.make.lock().unwrap_or_else(PoisonError::into_inner)(life);
+        *self.youngest.lock().unwrap_or_else(PoisonError::into_inner) = pulse;
+        self.stage_of_birth.store(Birth::Done as u8, Ordering::Relaxed);
+        actor
+    }
+
+    /// Forgets the last birth, so that the next can be told from it.
+    pub(super) fn expect_birth(&self) {
+        self.stage_of_birth.store(Birth::Unasked as u8, Ordering::Relaxed);
+    }
+
+    /// How far the birth came.
+    pub(super) fn birth(&self) -> Birth {
+        match self.stage_of_birth.load(Ordering::Relaxed) {
+            done if done == Birth::Done as u8 => Birth::Done,
+            unfinished if unfinished == Birth::Unfinished as u8 => Birth::Unfinished,
+            _ => Birth::Unasked,
+        }
+    }
+
+    /// The number of the youngest incarnation.
+    pub(super) fn incarnation(&self) -> Incarnation {
+        Incarnation(self.births.load(Ordering::Relaxed))
+    }
+
+    /// The pulse of the youngest incarnation.
+    pub(super) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.youngest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,348 @@
+//! The future that owns an actor and outlives its deaths.
+//!
+//! actix runs an actor as one future, a `ContextFut`: the actor, its mailbox, and what it spawned on
+//! its context. Run by actix, a panic in any of these takes all of it away, and nobody is told. Here
+//! a [`Runner`] owns that future and polls it under `catch_unwind`. After a death the actor's futures
+//! and timers are cancelled and its state is overwritten by a blank one; the mailbox, the address and
+//! the messages that wait stay where they are. The runner decides nothing: it reports each death to
+//! its supervisor and stands still, not polling, until it is told to start again.
+//!
+//! What counts as a death: a panic wherever the actor runs code (handlers, `started`, `stopping`,
+//! spawned and awaited futures, timers, the factory), a declared fault, its own end, and the
+//! supervisor's word (stall, order, sibling). A panic while the dead state is dropped is noted as the
+//! last error; the new state stands by then, so nothing more has to follow from it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, PoisonError},
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Supervised, dev::ContextFut};
+use tokio::{
+    sync::{
+        OwnedMutexGuard,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    },
+    time::Instant,
+};
+
+use super::{
+    life::{Birth, Kin},
+    mailbox::Gate,
+    panics::guarded,
+    policy::StageSupervision,
+};
+use crate::{
+    fault::{Fault, Result},
+    model::Incarnation,
+    vitals::{Death, State, Vitals},
+};
+
+/// What a supervisor tells a runner. A closed channel means: end at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// Start the next incarnation.
+    Start,
+    /// Let the present incarnation die, for this reason; nothing if it is dead already.
+    Fell(Death, String),
+    /// Let it stop as actix does (`stopping`, `stopped`), and end in this state. Nothing it does by
+    /// then brings it back.
+    End(State),
+}
+
+/// What a runner tells its supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// `started` has returned.
+    Up(Incarnation),
+    /// It is dead and waits to be started again.
+    Died {
+        /// How.
+        death: Death,
+        /// In words.
+        why: String,
+        /// For how long it had lived.
+        lived: Duration,
+    },
+    /// The runner ended; the actor, its mailbox and all that waited in it are dropped.
+    Ended,
+}
+
+/// Where a runner's reports go.
+pub(super) type Reporter = Box<dyn Fn(Report) + Send>;
+
+/// An actor of whatever type, as its supervisor sees it.
+pub(super) trait Offspring: Send + Sync {
+    /// What it counts; also names it.
+    fn vitals(&self) -> &Arc<Vitals>;
+
+    /// How it is treated.
+    fn stage(&self) -> StageSupervision;
+
+    /// Why it stalls, if it does.
+    fn stalled(&self, now: Instant) -> Option<String>;
+
+    /// Puts a runner onto that thread; it waits for its first command.
+    fn launch(&self, on: &ArbiterHandle, report: Reporter) -> Result<UnboundedSender<Command>>;
+}
+
+impl<A> Offspring for Arc<Kin<A>>
+where
+    A: Actor<Context = Context<A>> + Supervised,
+{
+    fn vitals(&self) -> &Arc<Vitals> {
+        &self.vitals
+    }
+
+    fn stage(&self) -> StageSupervision {
+        self.stage
+    }
+
+    fn stalled(&self, now: Instant) -> Option<String> {
+        self.pulse().stalled(now, self.stage.stall, self.me.gate().as_deref())
+    }
+
+    fn launch(&self, on: &ArbiterHandle, report: Reporter) -> Result<UnboundedSender<Command>> {
+        let kin = Self::clone(self);
+        let first = kin.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (mailbox, receiver) = first.unwrap_or_else(|| kin.me.renew(kin.stage.mailbox));
+        let (commands, inbox) = unbounded_channel();
+        let gate = Arc::clone(&mailbox.gate);
+        let put = on.spawn_fn(move || {
+            let lease = Arc::clone(&kin.lease);
+            let mut runner = Runner {
+                kin,
+                body: Body::Unborn(Context::with_receiver(receiver)),
+                phase: Phase::Down,
+                fresh: false,
+                died_of: None,
+                inbox,
+                report,
+                gate: mailbox.gate,
+                _keep: mailbox.addr,
+                lease: None,
+            };
+            tokio::task::spawn_local(async move {
+                runner.lease = Some(lease.lock_owned().await);
+                runner.await;
+            });
+        });
+        if put {
+            return Ok(commands);
+        }
+        self.me.close(&gate);
+        Err(Fault::internal(format!("{}: its thread has ended", self.vitals.id)))
+    }
+}
+
+/// Runs one actor from its launch to its end.
+struct Runner<A: Actor<Context = Context<A>> + Supervised> {
+    kin: Arc<Kin<A>>,
+    body: Body<A>,
+    phase: Phase,
+    /// The state in the body is blank: made and not started.
+    fresh: bool,
+    /// How the incarnation before died.
+    died_of: Option<Death>,
+    inbox: UnboundedReceiver<Command>,
+    report: Reporter,
+    gate: Arc<Gate>,
+    /// actix ends an actor to whom no address leads; a supervised one ends when it is told.
+    _keep: Addr<A>,
+    lease: Option<OwnedMutexGuard<()>>,
+}
+
+enum Body<A: Actor<Context = Context<A>>> {
+    /// No factory has returned yet.
+    Unborn(Context<A>),
+    Born(ContextFut<A, Context<A>>),
+    Buried,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Phase {
+    Down,
+    Up { since: Instant, told: bool },
+    Ending(State),
+    Over,
+}
+
+impl<A: Actor<Context = Context<A>> + Supervised> Future for Runner<A> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let me = &mut *self;
+        loop {
+            match me.inbox.poll_recv(cx) {
+                Poll::Ready(Some(command)) => {
+                    me.obey(command);
+                    continue;
+                }
+                Poll::Ready(None) => me.end(State::Stopped),
+                Poll::Pending => {}
+            }
+            match &me.phase {
+                Phase::Over => return Poll::Ready(()),
+                Phase::Down => return Poll::Pending,
+                Phase::Up { .. } | Phase::Ending(_) => ready!(me.live(cx)),
+            }
+        }
+    }
+}
+
+impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
+    fn obey(&mut self, command: Command) {
+        match (command, &self.phase) {
+            (Command::Start, Phase::Down) => self.start(),
+            (Command::Fell(death, why), Phase::Up { .. }) => self.die(death, why),
+            (Command::End(state), Phase::Up { .. }) => {
+                self.phase = Phase::Ending(state);
+                if let Body::Born(body) = &mut self.body {
+                    body.ctx().stop();
+                }
+            }
+            (Command::End(state), Phase::Down) => self.end(state),
+            _ => {}
+        }
+    }
+
+    /// Begins the next incarnation; `started` runs at the next poll.
+    fn start(&mut self) {
+        if !self.fresh
+            && let Err(why) = self.make()
+        {
+            return self.die(Death::Panic, why);
+        }
+        let now = self.kin.clock.now();
+        let (incarnation, died_of) = (self.kin.incarnation(), self.died_of.take());
+        self.kin.vitals.update(|life| {
+            life.incarnation = incarnation;
+            life.since = now;
+            if let Some(death) = died_of {
+                *life.restarts.entry(death).or_default() += 1;
+            }
+        });
+        self.fresh = false;
+        self.phase = Phase::Up { since: Instant::now(), told: false };
+        self.kin.pulse().begin();
+    }
+
+    /// Polls the actor once; ready when that changed the phase.
+    fn live(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let Body::Born(body) = &mut self.body else { return Poll::Ready(self.end(State::Stopped)) };
+        let polled = guarded(|| Pin::new(body).poll(cx));
+        let fault = self.kin.pulse().take_fault();
+        let death = match (polled, fault) {
+            (Err(why), _) => (Death::Panic, why),
+            (Ok(_), Some(fault)) => (Death::Fault, fault.to_string()),
+            (Ok(Poll::Ready(())), None) => (Death::Ended, "it ended by itself".to_owned()),
+            (Ok(Poll::Pending), None) => {
+                if let Phase::Up { told: told @ false, .. } = &mut self.phase {
+                    *told = true;
+                    self.kin.pulse().started();
+                    (self.report)(Report::Up(self.kin.incarnation()));
+                }
+                return Poll::Pending;
+            }
+        };
+        match self.phase.clone() {
+            Phase::Ending(state) => {
+                if death.0 != Death::Ended {
+                    self.note(&death.1);
+                }
+                self.end(state);
+            }
+            _ => self.die(death.0, death.1),
+        }
+        Poll::Ready(())
+    }
+
+    /// The present incarnation is dead: throws it away, and tells.
+    fn die(&mut self, death: Death, why: String) {
+        let lived = match self.phase {
+            Phase::Up { since, .. } => Some(since.elapsed()),
+            _ => None,
+        };
+        self.phase = Phase::Down;
+        self.died_of = Some(death);
+        self.kin.pulse().end();
+        if !matches!(death, Death::Order | Death::Sibling | Death::Ended) {
+            self.note(&why);
+        }
+        super::enter(&self.kin.vitals, &*self.kin.clock, State::Restarting);
+        if lived.is_some()
+            && let Err(more) = self.make()
+        {
+            self.note(&more);
+        }
+        (self.report)(Report::Died { death, why, lived: lived.unwrap_or_default() });
+    }
+
+    /// Makes a blank state, in place of the dead one if there is one.
+    fn make(&mut self) -> Result<(), String> {
+        if let Body::Unborn(_) = self.body {
+            let actor = guarded(|| self.kin.beget())?;
+            if let Body::Unborn(ctx) = std::mem::replace(&mut self.body, Body::Buried) {
+                self.body = Body::Born(ctx.into_future(actor));
+            }
+            self.fresh = true;
+            return Ok(());
+        }
+        let Body::Born(body) = &mut self.body else { return Ok(()) };
+        // Each of the lists of futures that are dropped here may hold one that panics; what was
+        // dropped is gone, so a repetition gets further.
+        for _ in 0..4 {
+            self.kin.expect_birth();
+            let restarted = guarded(|| body.restart());
+            self.fresh = self.kin.birth() == Birth::Done;
+            match (restarted, self.kin.birth()) {
+                (Ok(_), Birth::Done) => return Ok(()),
+                (Ok(_), _) => break,
+                (Err(why), Birth::Unfinished) => return Err(why),
+                (Err(why), birth) => {
+                    let now = self.kin.clock.now();
+                    self.kin.vitals.update(|life| life.last_error = Some((now, why)));
+                    if birth == Birth::Done {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Err("Supervised::restarting does not say `*self = self.life.reborn()`".to_owned())
+    }
+
+    /// Drops the actor and its mailbox without a further word from it.
+    fn end(&mut self, state: State) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        self.phase = Phase::Over;
+        self.kin.pulse().end();
+        self.kin.me.close(&self.gate);
+        let mut body = std::mem::replace(&mut self.body, Body::Buried);
+        if let Body::Born(body) = &mut body {
+            // Else its Drop would poll it once more, and even run `started` on a blank one.
+            body.ctx().terminate();
+        }
+        if let Err(why) = guarded(|| drop(body)) {
+            self.note(&why);
+        }
+        super::enter(&self.kin.vitals, &*self.kin.clock, state);
+        (self.report)(Report::Ended);
+    }
+
+    fn note(&self, error: &str) {
+        let now = self.kin.clock.now();
+        self.kin.vitals.update(|life| life.last_error = Some((now, error.to_owned())));
+    }
+}
+
+impl<A: Actor<Context = Context<A>> + Supervised> Drop for Runner<A> {
+    /// The thread ends, and the actor with it.
+    fn drop(&mut self) {
+        self.end(State::Stopped);
+    }
+}

@@ -1,0 +1,481 @@
+//! The actor that keeps a family of actors running.
+//!
+//! It owns the line to each child's runner, and nothing else that matters: what happened goes into
+//! the pure [`Family`], and the steps that come out are carried out. Dropping it drops the lines, and
+//! a runner without a line ends: no child outlives its supervisor, however that went. A supervisor is
+//! a child like any other, so a tree is supervisors in supervisors, and *giving up* is nothing but
+//! its own declared fault, which its parent bears, or not.
+//!
+//! Reports of a runner that is no longer the child's present one carry an older tenure and are
+//! ignored.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, Running, SpawnHandle,
+    Supervised, WrapFuture,
+};
+use tokio::{
+    sync::{mpsc::UnboundedSender, oneshot},
+    time::Instant,
+};
+use tracing::{error, info, warn};
+
+use super::{
+    family::{Family, Outcome, Step},
+    life::Life,
+    mailbox::{Delivery, Ref},
+    policy::Supervision,
+    runner::{Command, Offspring, Report, Reporter},
+    spawner::Spawner,
+};
+use crate::{
+    fault::{Fault, Result},
+    model::{ActorId, Incarnation},
+    vitals::{Death, State},
+};
+
+/// How long a child may take to stop when nobody says otherwise.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a child that passed its limit may take to be dropped; after that its thread is taken to
+/// be blocked, and nobody waits any more.
+const DROP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Order: start this child anew, alone and at once. Answered when the new incarnation has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart(pub ActorId);
+
+/// Order: stop this child, dropping it if it takes longer than the limit. It stays stopped, also
+/// over a restart of its supervisor, until it is restarted by an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// Which child.
+    pub child: ActorId,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// Order: stop all children, the last started first, then the supervisor itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long each child may take.
+    pub limit: Duration,
+}
+
+/// Keeps its children running, by its [`Supervision`].
+pub struct Supervisor {
+    life: Life<Self>,
+    plan: Arc<Plan>,
+
+    family: Family,
+    tenures: Vec<Option<Tenure>>,
+    limit: Duration,
+    restarting: Vec<(usize, oneshot::Sender<Result<Incarnation>>)>,
+    stopping: Vec<(usize, oneshot::Sender<()>)>,
+    closing: Vec<oneshot::Sender<()>>,
+    hopeless: Option<Fault>,
+    alarm: Option<(Instant, SpawnHandle)>,
+}
+
+/// What all incarnations of a supervisor have in common.
+pub(super) struct Plan {
+    pub(super) supervision: Supervision,
+    pub(super) spawner: Arc<dyn Spawner>,
+    pub(super) children: Vec<Child>,
+    pub(super) tenures: AtomicU64,
+}
+
+/// A child as its supervisor was given it.
+pub(super) struct Child {
+    pub(super) offspring: Box<dyn Offspring>,
+    /// Runs on the supervisor's own thread (it is a supervisor itself).
+    pub(super) here: bool,
+    /// Stopped by a person.
+    pub(super) held: AtomicBool,
+}
+
+/// The line to a child's runner.
+struct Tenure {
+    number: u64,
+    /// None once it was told to end at once.
+    line: Option<UnboundedSender<Command>>,
+}
+
+/// A runner's word.
+struct Reported {
+    child: usize,
+    tenure: u64,
+    report: Report,
+}
+
+impl Message for Reported {
+    type Result = ();
+}
+
+impl Message for Restart {
+    type Result = Result<Incarnation>;
+}
+
+impl Message for Stop {
+    type Result = Result<()>;
+}
+
+impl Message for Shutdown {
+    type Result = Result<()>;
+}
+
+impl Ref<Supervisor> {
+    /// Restarts a child; see [`Restart`].
+    ///
+    /// # Errors
+    /// There is no such child, or it did not come up.
+    pub async fn restart(&self, child: &ActorId) -> Result<Incarnation> {
+        self.order(Restart(child.clone())).await?
+    }
+
+    /// Stops a child; see [`Stop`].
+    ///
+    /// # Errors
+    /// There is no such child.
+    pub async fn stop(&self, child: &ActorId, limit: Duration) -> Result<()> {
+        self.order(Stop { child: child.clone(), limit }).await?
+    }
+
+    /// Stops everything below, and itself; see [`Shutdown`].
+    ///
+    /// # Errors
+    /// It is gone already.
+    pub async fn shutdown(&self, limit: Duration) -> Result<()> {
+        self.order(Shutdown { limit }).await?
+    }
+}
+
+impl Supervisor {
+    pub(super) fn new(life: Life<Self>, plan: Arc<Plan>) -> Self {
+        let policies = plan.children.iter().map(|child| child.offspring.stage().policy).collect();
+        let wanted: Vec<_> = plan.children.iter().map(|child| !child.held.load(Ordering::Relaxed)).collect();
+        Self {
+            family: Family::new(&plan.supervision, policies, &wanted),
+            tenures: plan.children.iter().map(|_| None).collect(),
+            limit: STOP_LIMIT,
+            restarting: Vec::new(),
+            stopping: Vec::new(),
+            closing: Vec::new(),
+            hopeless: None,
+            alarm: None,
+            life,
+            plan,
+        }
+    }
+
+    fn id(&self, child: usize) -> &ActorId {
+        &self.plan.children[child].offspring.vitals().id
+    }
+
+    fn find(&self, id: &ActorId) -> Result<usize> {
+        (0..self.plan.children.len()).find(|child| self.id(*child) == id).ok_or_else(|| {
+            let known: Vec<_> = (0..self.plan.children.len()).map(|child| self.id(child).to_string()).collect();
+            Fault::user(format!("{} has no actor {id}; it has {}", self.life.id, known.join(", ")))
+        })
+    }
+
+    /// Carries out what follows from the last event.
+    fn go_on(&mut self, ctx: &mut Context<Self>) {
+        loop {
+            let steps = self.family.advance(Instant::now());
+            if steps.is_empty() {
+                break;
+            }
+            for step in steps {
+                self.take(step, ctx);
+            }
+        }
+        let due = self.family.next_due(Instant::now());
+        if self.alarm.map(|(at, _)| at) != due {
+            if let Some((_, handle)) = self.alarm.take() {
+                ctx.cancel_future(handle);
+            }
+            self.alarm = due.map(|at| (at, ctx.spawn(tokio::time::sleep_until(at).into_actor(self).map(rung))));
+        }
+    }
+
+    fn take(&mut self, step: Step, ctx: &mut Context<Self>) {
+        match step {
+            Step::Fell(child, death) => {
+                let why = if death == Death::Order { "restarted by order" } else { "restarted with a sibling" };
+                self.tell(child, Command::Fell(death, why.to_owned()));
+            }
+            Step::Raise(child) => {
+                if self.tenures[child].is_none()
+                    && let Err(fault) = self.launch(child, ctx)
+                {
+                    return self.mourn(child, Death::Fault, fault.to_string(), Duration::ZERO);
+                }
+                self.tell(child, Command::Start);
+            }
+            Step::End(child, state) => self.end(child, state, self.limit, ctx),
+            Step::GivenUp => {
+                let fault = self.hopeless.take().unwrap_or_else(|| Fault::internal("gave up"));
+                self.life.fail(ctx, fault);
+            }
+            Step::Closed => {
+                self.closing.drain(..).for_each(answer(()));
+                ctx.stop();
+            }
+        }
+    }
+
+    fn tell(&self, child: usize, command: Command) {
+        // A line that is closed at the other end is reported from there.
+        let line = self.tenures[child].as_ref().and_then(|tenure| tenure.line.as_ref());
+        let _ = line.map(|line| line.send(command));
+    }
+
+    fn launch(&mut self, child: usize, ctx: &Context<Self>) -> Result<()> {
+        let number = self.plan.tenures.fetch_add(1, Ordering::Relaxed);
+        let Child { offspring, here, .. } = &self.plan.children[child];
+        let on = if *here { super::Here.place(self.id(child))? } else { self.plan.spawner.place(self.id(child))? };
+        let me = ctx.address();
+        // Our mailbox has no bound; when it is closed, so are the lines, and nobody listens.
+        let report: Reporter = Box::new(move |report| {
+            let _ = me.try_send(Reported { child, tenure: number, report });
+        });
+        let line = offspring.launch(&on, report)?;
+        self.tenures[child] = Some(Tenure { number, line: Some(line) });
+        Ok(())
+    }
+
+    fn end(&mut self, child: usize, state: State, limit: Duration, ctx: &mut Context<Self>) {
+        let Some(tenure) = &self.tenures[child] else {
+            let vitals = self.plan.children[child].offspring.vitals();
+            vitals.enter(state);
+            return self.gone(child);
+        };
+        let number = tenure.number;
+        self.tell(child, Command::End(state));
+        ctx.run_later(limit, move |me, ctx| me.overdue(child, number, ctx));
+    }
+
+    /// It did not stop in time: drops it.
+    fn overdue(&mut self, child: usize, number: u64, ctx: &mut Context<Self>) {
+        let Some(tenure) = self.tenures[child].as_mut().filter(|tenure| tenure.number == number) else { return };
+        tenure.line = None;
+        warn!(actor = %self.id(child), "it did not stop in time and is dropped");
+        ctx.run_later(DROP_LIMIT, move |me, ctx| {
+            if me.tenures[child].as_ref().is_some_and(|tenure| tenure.number == number) {
+                error!(actor = %me.id(child), "it cannot be dropped: its thread is blocked");
+                me.gone(child);
+                me.go_on(ctx);
+            }
+        });
+    }
+
+    /// Nothing of it is left.
+    fn gone(&mut self, child: usize) {
+        self.tenures[child] = None;
+        self.family.gone(child);
+        let id = self.id(child).clone();
+        take_of(&mut self.stopping, child).for_each(answer(()));
+        take_of(&mut self.restarting, child)
+            .for_each(|waits| drop(waits.send(Err(Fault::internal(format!("{id} was stopped"))))));
+    }
+
+    /// A death: counts it, decides, says so.
+    fn mourn(&mut self, child: usize, death: Death, why: String, lived: Duration) {
+        let outcome = self.family.died(child, death, Instant::now(), lived, fastrand::f64());
+        let id = self.id(child);
+        let lived_s = lived.as_secs();
+        match (outcome, death) {
+            (Outcome::Restart(_), Death::Order | Death::Sibling) => info!(actor = %id, %why, "actor goes down"),
+            (Outcome::Restart(pause), _) => {
+                let pause_ms = pause.as_millis();
+                warn!(actor = %id, ?death, %why, lived_s, pause_ms, "actor died and is restarted");
+            }
+            (Outcome::Left, Death::Ended) => info!(actor = %id, "actor ended"),
+            (Outcome::Left, _) => warn!(actor = %id, ?death, %why, lived_s, "actor died and is not restarted"),
+            (Outcome::GaveUp, _) => {
+                let intensity = self.plan.supervision.intensity;
+                error!(actor = %id, ?death, %why, lived_s, "actor died too often: giving up");
+                self.hopeless = Some(Fault::internal(format!(
+                    "{id} died: more than {} restarts within {:?}; the last death: {why}",
+                    intensity.restarts, intensity.within
+                )));
+            }
+        }
+    }
+
+    /// Looks for stalls.
+    fn check(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        for child in 0..self.tenures.len() {
+            if self.family.is_up(child)
+                && let Some(why) = self.plan.children[child].offspring.stalled(now)
+            {
+                self.family.felling(child);
+                self.tell(child, Command::Fell(Death::Stall, why));
+            }
+        }
+        self.go_on(ctx);
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let bounds = self.plan.children.iter().map(|child| child.offspring.stage().stall);
+        if let Some(shortest) = bounds.min() {
+            let every = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+            ctx.run_interval(every, Self::check);
+        }
+        self.go_on(ctx);
+    }
+
+    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+        if self.family.is_idle() {
+            return Running::Stop;
+        }
+        // `Closed` stops it again when the children are gone.
+        self.family.close();
+        self.go_on(ctx);
+        Running::Continue
+    }
+}
+
+impl Supervised for Supervisor {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        *self = self.life.reborn();
+    }
+}
+
+impl Drop for Supervisor {
+    /// Without their lines the runners end; the last started first.
+    fn drop(&mut self) {
+        while self.tenures.pop().is_some() {}
+    }
+}
+
+impl Handler<Delivery<Restart>> for Supervisor {
+    type Result = ResponseFuture<Result<Incarnation>>;
+
+    fn handle(&mut self, order: Delivery<Restart>, ctx: &mut Self::Context) -> Self::Result {
+        let id = order.message.0;
+        let (answer, answered) = oneshot::channel();
+        match self.find(&id) {
+            Ok(child) if self.family.restart(child, Instant::now()) => {
+                self.plan.children[child].held.store(false, Ordering::Relaxed);
+                self.restarting.push((child, answer));
+                self.go_on(ctx);
+            }
+            Ok(_) => drop(answer.send(Err(Fault::user(format!("{id} is about to stop"))))),
+            Err(fault) => drop(answer.send(Err(fault))),
+        }
+        let lost = Fault::internal(format!("the supervisor of {id} died"));
+        Box::pin(async move { answered.await.unwrap_or(Err(lost)) })
+    }
+}
+
+impl Handler<Delivery<Stop>> for Supervisor {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, order: Delivery<Stop>, ctx: &mut Self::Context) -> Self::Result {
+        let Stop { child: id, limit } = order.message;
+        let child = match self.find(&id) {
+            Ok(child) => child,
+            Err(fault) => return Box::pin(std::future::ready(Err(fault))),
+        };
+        self.plan.children[child].held.store(true, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        if self.family.is_idle_child(child) {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        self.stopping.push((child, answer));
+        if let Some(Step::End(child, state)) = self.family.stop(child) {
+            self.end(child, state, limit, ctx);
+        }
+        self.go_on(ctx);
+        let lost = Fault::internal(format!("the supervisor of {id} died"));
+        Box::pin(async move { answered.await.map_err(|_| lost) })
+    }
+}
+
+impl Handler<Delivery<Shutdown>> for Supervisor {
+    type Result = ResponseFuture<Result<()>>;
+
+    fn handle(&mut self, order: Delivery<Shutdown>, ctx: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.limit = order.message.limit;
+        self.closing.push(answer);
+        self.family.close();
+        self.go_on(ctx);
+        let lost = Fault::internal(format!("{} died while it stopped its actors", self.life.id));
+        Box::pin(async move { answered.await.map_err(|_| lost) })
+    }
+}
+
+impl Handler<Reported> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, reported: Reported, ctx: &mut Self::Context) {
+        let Reported { child, tenure, report } = reported;
+        if self.tenures[child].as_ref().is_none_or(|present| present.number != tenure) {
+            return;
+        }
+        match report {
+            Report::Up(incarnation) => {
+                self.family.up(child);
+                take_of(&mut self.restarting, child).for_each(answer(Ok(incarnation)));
+            }
+            Report::Died { death, why, lived } => self.mourn(child, death, why, lived),
+            Report::Ended if self.family.is_ending(child) => return self.take_back(child, tenure, ctx),
+            Report::Ended => {
+                self.tenures[child] = None;
+                self.mourn(child, Death::Fault, "its thread ended".to_owned(), Duration::ZERO);
+            }
+        }
+        self.go_on(ctx);
+    }
+}
+
+impl Supervisor {
+    /// Its runner ended as it was told: now its thread may end too.
+    fn take_back(&mut self, child: usize, tenure: u64, ctx: &mut Context<Self>) {
+        let (spawner, id) = (Arc::clone(&self.plan.spawner), self.id(child).clone());
+        let here = self.plan.children[child].here;
+        let release = async move {
+            if !here {
+                spawner.release(&id).await;
+            }
+        };
+        ctx.spawn(release.into_actor(self).map(move |(), me, ctx| {
+            if me.tenures[child].as_ref().is_some_and(|present| present.number == tenure) {
+                me.gone(child);
+                me.go_on(ctx);
+            }
+        }));
+    }
+}
+
+fn rung((): (), me: &mut Supervisor, ctx: &mut Context<Supervisor>) {
+    me.alarm = None;
+    me.go_on(ctx);
+}
+
+/// Takes out what waits for this child.
+fn take_of<T>(waiting: &mut Vec<(usize, T)>, child: usize) -> impl Iterator<Item = T> + use<T> {
+    let (its, others) = std::mem::take(waiting).into_iter().partition::<Vec<_>, _>(|(of, _)| *of == child);
+    *waiting = others;
+    its.into_iter().map(|(_, waits)| waits)
+}
+
+/// Answers with this; who asked may have gone.
+fn answer<T: Clone>(with: T) -> impl FnMut(oneshot::Sender<T>) {
+    move |waits| drop(waits.send(with.clone()))
+}

@@ -1,0 +1,143 @@
+//! How a tree of supervised actors is built and started.
+//!
+//! ```ignore
+//! let mut tree = Tree::new(Vitals::new(id), supervision, spawner, clock);
+//! let archive: Ref<Archiver> = tree.child(Spec::new(vitals, stage, move |life| Archiver::new(settings.clone(), life)));
+//! let ingest: Ref<Ingester> = tree.child(…);            // started after the archiver
+//! let mut node = Tree::new(…);
+//! let pipeline: Ref<Supervisor> = node.branch(tree);    // a supervisor is a child like any other
+//! let root = node.start(gave_up)?;                      // on a thread with an actix system
+//! …
+//! root.supervisor().shutdown(limit).await?;
+//! ```
+//!
+//! References may be used before the start: what is sent by then waits in the mailbox.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, Context, Supervised};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    life::{Kin, Spec},
+    mailbox::Ref,
+    policy::{Policy, StageSupervision, Supervision},
+    runner::{Command, Offspring, Report, Reporter},
+    spawner::{Here, Spawner},
+    supervisor::{Child, Plan, Supervisor},
+};
+use crate::{
+    fault::Result,
+    model::{ActorId, Clock},
+    vitals::Vitals,
+};
+
+/// A supervisor as its own supervisor treats it. Its messages are orders and reports, all handled at
+/// once, so the stall bound is only a safety net.
+const SUPERVISOR: StageSupervision =
+    StageSupervision { policy: Policy::Permanent, mailbox: 16, stall: Duration::from_secs(60) };
+
+/// Who is told that the root gave up.
+pub trait Parent: Send + 'static {
+    /// `who` gave up, and why. Called once, on the root's thread; there is nobody above to restart
+    /// it, so the process should end (exit code 70).
+    fn gave_up(&self, who: &ActorId, why: &str);
+}
+
+impl<F: Fn(&ActorId, &str) + Send + 'static> Parent for F {
+    fn gave_up(&self, who: &ActorId, why: &str) {
+        self(who, why);
+    }
+}
+
+/// A supervisor and its children, before they start.
+pub struct Tree {
+    vitals: Arc<Vitals>,
+    supervision: Supervision,
+    spawner: Arc<dyn Spawner>,
+    clock: Arc<dyn Clock>,
+    children: Vec<Child>,
+}
+
+/// A running tree. Dropping it drops every actor of it.
+#[must_use = "dropping the root drops every actor below"]
+pub struct Root {
+    supervisor: Ref<Supervisor>,
+    _line: UnboundedSender<Command>,
+}
+
+impl Root {
+    /// The topmost supervisor.
+    pub fn supervisor(&self) -> &Ref<Supervisor> {
+        &self.supervisor
+    }
+}
+
+impl Tree {
+    /// A supervisor without children yet; its vitals name it.
+    pub fn new(
+        vitals: Arc<Vitals>,
+        supervision: Supervision,
+        spawner: Arc<dyn Spawner>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { vitals, supervision, spawner, clock, children: Vec::new() }
+    }
+
+    /// Adds a child, which starts after those added before.
+    pub fn child<A>(&mut self, spec: Spec<A>) -> Ref<A>
+    where
+        A: Actor<Context = Context<A>> + Supervised,
+    {
+        self.add(spec, false)
+    }
+
+    /// Adds a whole tree as a child: its supervisor, which starts its own children.
+    pub fn branch(&mut self, tree: Self) -> Ref<Supervisor> {
+        let spec = tree.spec();
+        self.add(spec, true)
+    }
+
+    /// Starts it on this thread (which must run an actix system).
+    ///
+    /// # Errors
+    /// This thread runs no actix system.
+    pub fn start(self, parent: impl Parent) -> Result<Root> {
+        let here = Here.place(&self.vitals.id)?;
+        let clock = Arc::clone(&self.clock);
+        let kin = Kin::new(self.spec(), clock);
+        let who = kin.vitals.id.clone();
+        let report: Reporter = Box::new(move |report| {
+            if let Report::Died { why, .. } = report {
+                parent.gave_up(&who, &why);
+            }
+        });
+        let supervisor = kin.me.clone();
+        let line = kin.launch(&here, report)?;
+        // It waits at the other end.
+        let _ = line.send(Command::Start);
+        Ok(Root { supervisor, _line: line })
+    }
+
+    fn add<A>(&mut self, spec: Spec<A>, here: bool) -> Ref<A>
+    where
+        A: Actor<Context = Context<A>> + Supervised,
+    {
+        let kin = Kin::new(spec, Arc::clone(&self.clock));
+        let reference = kin.me.clone();
+        self.children.push(Child { offspring: Box::new(kin), here, held: AtomicBool::new(false) });
+        reference
+    }
+
+    fn spec(self) -> Spec<Supervisor> {
+        let Self { vitals, supervision, spawner, children, .. } = self;
+        let plan = Arc::new(Plan { supervision, spawner, children, tenures: AtomicU64::new(1) });
+        Spec::new(vitals, SUPERVISOR, move |life| Supervisor::new(life, Arc::clone(&plan)))
+    }
+}
