@@ -72,6 +72,11 @@ impl StorePath {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
+    /// Whether Hadoop's readers pass it by: one of its parts begins with `_` or `.`.
+    pub fn is_hidden(&self) -> bool {
+        self.0.split('/').any(|part| part.starts_with(['_', '.']))
+    }
+
     /// The folder it lies in (the root's is the root).
     #[must_use]
     pub fn parent(&self) -> Self {
