@@ -250,6 +250,30 @@ impl Topics {
         self.version += 1;
     }
 
+    /// Lets every topic forget by age and size, as its own settings say.
+    pub fn retain_all(&mut self, now: Millis) {
+        self.settle_all();
+        for topic in &mut self.topics {
+            let Cleanup::Delete { retention_ms, retention_bytes } = topic.cleanup else { continue };
+            for log in &mut topic.logs {
+                let weight = |log: &Log| log.between(log.low, log.next).map(|k| k.record.weight() as u64).sum::<u64>();
+                let mut excess = retention_bytes.map_or(0, |most| weight(log).saturating_sub(most));
+                let oldest = retention_ms.map_or(Millis::MIN, |age| now - age);
+                let first = log.records.partition_point(|kept| kept.record.offset < log.low);
+                let goes = |kept: &&Kept| {
+                    let goes = excess > 0 || kept.record.time < oldest;
+                    excess = excess.saturating_sub(kept.record.weight() as u64);
+                    goes
+                };
+                let num_gone = log.records[first..].iter().take_while(goes).count();
+                if num_gone > 0 {
+                    log.low = log.records.get(first + num_gone).map_or(log.next, |kept| kept.record.offset);
+                }
+            }
+        }
+        self.version += 1;
+    }
+
     /// Compacts a topic: what is not the last record of its key goes, by chance; so does a last one
     /// that is a null.
     ///
@@ -278,8 +302,14 @@ impl Topics {
         Ok(Watermarks { low: log.low, high: log.next })
     }
 
-    /// A batch from `from` on, cut by chance; `None` if there is nothing yet.
-    pub fn read(&mut self, topic: &TopicInfo, partition: Partition, from: Offset) -> Option<Result<Batch>> {
+    /// A batch from `from` on, cut by chance if it is to be `short`; `None` if there is nothing yet.
+    pub fn read(
+        &mut self,
+        topic: &TopicInfo,
+        partition: Partition,
+        from: Offset,
+        short: bool,
+    ) -> Option<Result<Batch>> {
         let (at, number) = match self.same(topic, partition) {
             Ok(place) => place,
             Err(fault) => return Some(Err(fault)),
@@ -295,8 +325,14 @@ impl Topics {
         if from == log.next {
             return None;
         }
-        let longest = (log.next - from).min(1 << self.rng.u32(..6));
-        let to = from + self.rng.u64(1..=longest);
+        let longest = (log.next - from).min(1_000);
+        let to = from
+            + if short {
+                let magnitude = self.rng.u32(..6);
+                self.rng.u64(1..=longest.min(1 << magnitude))
+            } else {
+                longest
+            };
         let records = log.between(from, to).filter(|kept| !kept.compacted).map(|kept| kept.record.clone()).collect();
         self.settle_all();
         Some(Ok(Batch { from, records, to, why: Why::Marker }))

@@ -125,7 +125,11 @@ impl Reader for ModelReader {
     async fn next(&mut self) -> Result<Batch> {
         let (topic, partition, from) = (self.topic.clone(), self.partition, self.at);
         let label = || format!("next {}/{partition} from {from}", self.topic.name);
-        let batch = self.caller.call(Kind::Read, label, move |s| s.topics.read(&topic, partition, from)).await?;
+        let batch = self.caller.call(Kind::Read, label, move |s| {
+            let short = chance(s.rng, s.short);
+            s.topics.read(&topic, partition, from, short)
+        });
+        let batch = batch.await?;
         self.at = batch.to;
         Ok(batch)
     }

@@ -44,7 +44,7 @@ pub use driver::histories;
 pub use store::ModelStore;
 pub use world::{Counts, Weather, World};
 
-use crate::model::{Clock, Millis, Pause};
+use crate::model::Pause;
 
 /// A process of the simulated world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,7 +111,11 @@ impl Sim {
     /// generator as well.
     pub fn new(seed: u64) -> Self {
         fastrand::seed(seed ^ 0x5eed);
-        Self { world: World::new(seed), tasks: Vec::new(), frozen: Vec::new(), picks: Vec::new() }
+        Self::over(World::new(seed))
+    }
+
+    fn over(world: World) -> Self {
+        Self { world, tasks: Vec::new(), frozen: Vec::new(), picks: Vec::new() }
     }
 
     /// The world, for checks and for what only the test's author can do: appending records,
@@ -144,16 +148,6 @@ impl Sim {
     /// Pauses that take a few steps, more with each attempt.
     pub fn pause(&self) -> Arc<dyn Pause> {
         Arc::new(StepPause(self.world.clone()))
-    }
-
-    /// The world's wall clock: a millisecond a step, and what [`Sim::advance`] adds.
-    pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(StepClock(self.world.clone()))
-    }
-
-    /// Moves the wall clock on.
-    pub fn advance(&self, by: Millis) {
-        self.world.lock().now += by;
     }
 
     /// A random number below `bound` from the history's own generator.
@@ -285,13 +279,5 @@ struct StepPause(World);
 impl Pause for StepPause {
     async fn pause(&self, attempt: u32) {
         self.0.sleep(2 << attempt.min(5)).await;
-    }
-}
-
-struct StepClock(World);
-
-impl Clock for StepClock {
-    fn now(&self) -> Millis {
-        self.0.lock().now
     }
 }

@@ -36,6 +36,8 @@ pub struct Services<'a> {
     pub torn: f64,
     /// How often a send finds an aborted transaction before it.
     pub aborted: f64,
+    /// How often a batch is cut.
+    pub short: f64,
 }
 
 /// What a call may do, and so what may be done to it.

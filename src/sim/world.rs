@@ -20,7 +20,7 @@ use crate::{
         model::{Payload, Topics},
     },
     fault::{Fault, Result},
-    model::{Millis, Offset, Partition, Record, TopicId, TopicName},
+    model::{Clock, ManualClock, Offset, Partition, Record, TopicId, TopicName},
     store::model::{Change, Durability, Files},
 };
 
@@ -47,17 +47,37 @@ pub struct Weather {
     pub torn: f64,
     /// A send finds the offsets of an aborted transaction before its own.
     pub aborted: f64,
+    /// A batch is cut somewhere, perhaps behind or before offsets without a record.
+    pub short: f64,
 }
 
 impl Weather {
     /// Nothing goes wrong.
     pub const fn calm() -> Self {
-        Self { lose_answer: 0.0, lose_request: 0.0, repeat: 0.0, delay: 0.0, refuse: 0.0, torn: 0.0, aborted: 0.0 }
+        Self {
+            lose_answer: 0.0,
+            lose_request: 0.0,
+            repeat: 0.0,
+            delay: 0.0,
+            refuse: 0.0,
+            torn: 0.0,
+            aborted: 0.0,
+            short: 0.0,
+        }
     }
 
     /// About every third operation has a fault or a delay.
     pub const fn rough() -> Self {
-        Self { lose_answer: 0.08, lose_request: 0.04, repeat: 0.06, delay: 0.12, refuse: 0.04, torn: 0.0, aborted: 0.1 }
+        Self {
+            lose_answer: 0.08,
+            lose_request: 0.04,
+            repeat: 0.06,
+            delay: 0.12,
+            refuse: 0.04,
+            torn: 0.0,
+            aborted: 0.1,
+            short: 0.7,
+        }
     }
 }
 
@@ -90,7 +110,7 @@ pub struct World(Arc<Mutex<State>>);
 pub(super) struct State {
     pub(super) rng: Rng,
     pub(super) weather: Weather,
-    pub(super) now: Millis,
+    pub(super) clock: ManualClock,
     step: u64,
     num_ops: u64,
     ops: Vec<Op>,
@@ -118,7 +138,7 @@ impl World {
         Self(Arc::new(Mutex::new(State {
             rng,
             weather: Weather::rough(),
-            now: 1_700_000_000_000,
+            clock: ManualClock::at(1_700_000_000_000),
             step: 0,
             num_ops: 0,
             ops: Vec::new(),
@@ -169,6 +189,11 @@ impl World {
         ModelBus::new(self.caller(None))
     }
 
+    /// The world's wall clock: it goes on by a millisecond a step, and as it is told.
+    pub fn clock(&self) -> ManualClock {
+        self.lock().clock.clone()
+    }
+
     /// Sets what a power cut may take from the store.
     pub fn durability(&self, durability: Durability) {
         self.lock().files.durability = durability;
@@ -196,7 +221,7 @@ impl World {
     /// If there is no such partition.
     pub fn append(&self, topic: &TopicName, partition: Partition, records: Vec<Payload>) -> Vec<Offset> {
         let mut state = self.lock();
-        let now = state.now;
+        let now = state.clock.now();
         let offsets = records.into_iter().map(|record| state.topics.push(topic, partition, now, record)).collect();
         state.topics.settle_all();
         state.kick();
@@ -215,6 +240,14 @@ impl World {
     pub fn retain(&self, topic: &TopicName, partition: Partition, low: Offset) {
         let mut state = self.lock();
         state.topics.retain(topic, partition, low);
+        state.kick();
+    }
+
+    /// Lets every topic forget by age and size, as its own settings say.
+    pub fn retain_all(&self) {
+        let mut state = self.lock();
+        let now = state.clock.now();
+        state.topics.retain_all(now);
         state.kick();
     }
 
@@ -315,7 +348,7 @@ impl State {
     /// (`idle`), time jumps to where something can.
     pub(super) fn tick(&mut self, idle: bool, mut found: impl FnMut(Pick)) {
         self.step += 1;
-        self.now += 1;
+        self.clock.advance(1);
         let version = self.topics.version();
         let mut any = !idle;
         let mut next = u64::MAX;
@@ -354,16 +387,17 @@ impl State {
     }
 
     fn land(&mut self, at: usize) -> bool {
-        let Self { ops, files, topics, rng, now, weather, .. } = self;
+        let Self { ops, files, topics, rng, clock, weather, .. } = self;
         let op = &mut ops[at];
         let mut services = Services {
             files,
             topics,
             rng,
-            now: *now,
+            now: clock.now(),
             op: op.id,
             torn: if op.fate.answer == Answer::TimeOut { weather.torn } else { 0.0 },
             aborted: if op.owner.is_some() { weather.aborted } else { 0.0 },
+            short: if op.owner.is_some() { weather.short } else { 0.0 },
         };
         if !op.action.apply(&mut services) {
             op.waits_since = Some(self.topics.version());

@@ -40,8 +40,10 @@ pub enum What {
     Changed,
     /// It was deleted or renamed.
     Vanished,
-    /// A power cut took it, or bytes of it: it had not been answered for.
+    /// A power cut took it away again: it had not been answered for.
     Lost,
+    /// A power cut took bytes of it: it was never closed.
+    Torn,
 }
 
 /// A change of a path that readers take for data: no part begins with `_` or `.`.
@@ -97,6 +99,9 @@ pub struct Files {
 impl Files {
     /// Begins a file; returns its number.
     pub fn create(&mut self, now: Millis, path: &str) -> Result<usize> {
+        if visible(path) {
+            return Err(Fault::internal(format!("create {path}: readers would take it for data")));
+        }
         self.free(path)?;
         if self.names.contains_key(path) {
             return Err(Fault::internal(format!("create {path}: there is a file of this name")));
@@ -164,6 +169,8 @@ impl Files {
             self.name(to, Some(file), false);
             self.name(from, None, true);
             Renamed::Done
+        } else if self.is_folder(from) {
+            return Err(Fault::internal(format!("rename {from}: it is a folder")));
         } else {
             Renamed::SourceMissing
         };
@@ -214,7 +221,7 @@ impl Files {
             match path[prefix.len()..].split_once('/') {
                 Some((name, _)) => {
                     if !entries.last().is_some_and(|last| last.folder && last.name == name) {
-                        entries.push(Entry { name: name.to_owned(), len: 0, modified: file.modified, folder: true });
+                        entries.push(Entry { name: name.to_owned(), len: 0, modified: 0, folder: true });
                     }
                 }
                 None => entries.push(Entry {
@@ -302,9 +309,13 @@ impl Files {
             }
         }
         let after = self.visible();
+        let back = after.keys().filter(|path| !before.contains_key(*path)).cloned();
+        self.visible_changes.extend(back.map(|path| Change { path, what: What::Appeared }));
         for (path, data) in before {
-            if after.get(&path) != Some(&data) {
-                self.visible_changes.push(Change { path, what: What::Lost });
+            match after.get(&path) {
+                None => self.visible_changes.push(Change { path, what: What::Lost }),
+                Some(left) if *left != data => self.visible_changes.push(Change { path, what: What::Torn }),
+                Some(_) => {}
             }
         }
     }
