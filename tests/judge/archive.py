@@ -109,9 +109,10 @@ class Archive:
         elif (found := crc32c(content)) != entry.crc32c:
             self.report.violation("altered", f"{where} has crc32c {found:08x}, its entry says {entry.crc32c:08x}")
         lines = content.split(b"\n")
-        if lines.pop() != b"":
+        if lines[-1] != b"":
             self.report.violation("altered", f"{where} does not end with a newline")
-        return lines
+            return lines
+        return lines[:-1]
 
 
 def data_files(folder: Path) -> Iterator[Path]:

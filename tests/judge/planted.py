@@ -178,14 +178,19 @@ class PlantedTable:
         staged.rename(path)
 
 
-def write_rows(path: Path, rows: list[tuple[int, str, int]]) -> int:
-    """Writes (window start in seconds, wiki, edits) as a file of the table; answers with its size."""
+def write_rows(
+    path: Path, rows: list[tuple[int, str, int]], width: int = 60, more: dict[str, Any] | None = None
+) -> int:
+    """Writes (window start in seconds, wiki, edits) as a file of the table; answers with its size.
+
+    `more` adds columns or puts others in the place of right ones.
+    """
     micros = pa.timestamp("us", tz="UTC")
     columns = {
         "window_start": pa.array([start * 1_000_000 for start, _, _ in rows], pa.int64()).cast(micros),
-        "window_end": pa.array([(start + 60) * 1_000_000 for start, _, _ in rows], pa.int64()).cast(micros),
+        "window_end": pa.array([(start + width) * 1_000_000 for start, _, _ in rows], pa.int64()).cast(micros),
         "wiki": pa.array([wiki for _, wiki, _ in rows], pa.string()),
         "edits": pa.array([edits for _, _, edits in rows], pa.int64()),
     }
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(pa.table(columns | (more or {})), path)
     return path.stat().st_size

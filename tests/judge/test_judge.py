@@ -110,6 +110,15 @@ class ArchiveContent(ArchiveCase):
         self.assert_named(self.judge(), "swapped")
         self.assert_holds(self.judge("--order", "none"))
 
+    def test_every_line_behind_one_that_came_too_early_is_swapped(self) -> None:
+        partitions = by_wiki(self.lines, NUM_PARTITIONS)
+        fullest = max(partitions, key=len)
+        fullest.insert(3, fullest.pop(7))
+        self.archive(partitions)
+        _, out = judged = self.judge()
+        self.assert_named(judged, "swapped")
+        self.assertIn("4 swapped", out)
+
     def test_source_topics_may_interleave_anyhow(self) -> None:
         lines = [line.replace(b"eqiad", b"codfw") if nth % 2 else line for nth, line in enumerate(self.lines)]
         self.serve(lines)
@@ -228,6 +237,45 @@ class ArchiveStructure(ArchiveCase):
     def test_two_entries_over_the_same_offsets(self) -> None:
         self.edit(0, next=self.starts[1] + 1)
         self.assert_named(self.judge(), "overlap", "bad_entry", "wrong_count")
+
+    def test_an_entry_that_does_not_move_on(self) -> None:
+        shutil.rmtree(self.planted.chain(0))
+        self.planted.entry(0, 0, 0, [], [])
+        judged = self.judge("--letters", self.dead(0))
+        self.assert_named(judged, "bad_entry", "left_over")
+
+    def dead(self, partition: int) -> Path:
+        """A folder with the events of a partition as dead letters."""
+        folder = self.folder / "letters"
+        folder.mkdir()
+        for offset, line in self.planted.offsets[partition]:
+            (folder / str(offset)).write_bytes(line)
+        return folder
+
+    def test_an_entry_with_lines_and_no_file(self) -> None:
+        self.edit(1, final=None)
+        self.assert_named(self.judge(), "bad_entry", "left_over", "lost")
+
+    def test_an_entry_with_a_hole_out_of_place_or_without_a_known_reason(self) -> None:
+        start = self.starts[1]
+        holes = self.planted.get(self.fullest, start)["holes"]
+        for hole in ({"from": start, "to": start}, {"from": 0, "to": 1}, {"from": start, "to": start + 1, "why": "?"}):
+            self.edit(1, holes=[{"why": "marker"} | hole, *holes])
+            code, out = self.judge()
+            self.assertEqual(code, 1)
+            self.assertIn("is out of place", out)
+
+    def test_a_partition_that_the_topic_has_not(self) -> None:
+        self.planted.entry(NUM_PARTITIONS, 0, 1, [], [{"from": 0, "to": 1, "why": "start"}])
+        self.assert_named(self.judge(), "wrong_partition")
+
+    def test_a_last_line_without_its_newline(self) -> None:
+        entry = self.planted.get(self.fullest, self.starts[1])
+        path = self.planted.folder / entry["final"]
+        content = path.read_bytes()[:-1]
+        path.write_bytes(content)
+        self.edit(1, bytes=len(content), crc32c=crc32c(content))
+        self.assert_named(self.judge(), "altered")
 
     def test_two_entries_with_one_file(self) -> None:
         self.edit(1, final=self.planted.get(self.fullest, self.starts[0])["final"])

@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+
 import readers
 from expected import Rules
 from planted import PlantedArchive, PlantedTable, by_wiki, write_rows
@@ -91,6 +94,31 @@ class Table(TableCase):
         self.rewrite_rows(lambda rows: [(rows[0][0] + 1, *rows[0][1:]), *rows[1:]])
         self.assert_named(self.judge(), "bad_row", "missing_row", "extra_row")
 
+    def rewrite_file(self, width: int = 60, more: dict[str, Any] | None = None) -> None:
+        """Writes a live file anew; the log keeps telling the truth about its size."""
+        add = self.table.live[max(self.table.live)]
+        size = write_rows(self.table.folder / add["path"], self.own_rows(add["path"]), width, more)
+        self.edit_commit(6, f'"size": {add["size"]}', f'"size": {size}')
+
+    def test_a_window_that_ends_elsewhere(self) -> None:
+        self.rewrite_file(width=61)
+        self.assert_named(self.judge(), "bad_row")
+
+    def test_a_row_of_another_day(self) -> None:
+        self.edit_commit(6, '"2015-09-12"', '"2015-09-13"')
+        self.assert_named(self.judge(), "bad_row")
+
+    def test_columns_that_are_too_many_or_of_another_type(self) -> None:
+        add = self.table.live[max(self.table.live)]
+        num_rows = len(self.own_rows(add["path"]))
+        nulls = pa.nulls(num_rows, pa.int64())
+        for more in ({"other": nulls}, {"window_start": nulls.cast(pa.timestamp("us"))}):
+            write_rows(self.table.folder / add["path"], self.own_rows(add["path"]), more=more)
+            code, out = self.judge()
+            self.assertEqual(code, 1, out)
+            self.assertRegex(out, f"altered: {add['path']}.*(has the columns|timestamp.us., not)")
+            write_rows(self.table.folder / add["path"], [(0, "x", 1)] * num_rows)
+
     def test_an_hour_of_one_partition_counted_twice(self) -> None:
         add = next(add for (partition, _), add in self.table.live.items() if partition == 1)
         twin = add["path"].replace(".parquet", "-twin.parquet")
@@ -108,6 +136,19 @@ class Table(TableCase):
         code, out = self.judge()
         self.assertEqual(code, 1, out)
         self.assertIn("altered: ", out)
+
+    def test_a_size_or_a_number_of_rows_that_the_log_has_wrong(self) -> None:
+        add = self.table.live[max(self.table.live)]
+        size = f'"size": {add["size"]}'
+        self.edit_commit(6, size, f'"size": {add["size"] + 1}')
+        code, out = self.judge()
+        self.assertEqual(code, 1)
+        self.assertIn("bytes, the log says", out)
+        self.edit_commit(6, f'"size": {add["size"] + 1}', size)
+        self.edit_commit(6, '"stats": null', f'"stats": {json.dumps(json.dumps({"numRecords": 1}))}')
+        code, out = self.judge()
+        self.assertEqual(code, 1)
+        self.assertIn("rows, the log says 1", out)
 
     def test_a_file_that_no_commit_names(self) -> None:
         write_rows(self.table.folder / "_live" / "other.parquet", [(0, "enwiki", 1)])
@@ -163,6 +204,7 @@ class Table(TableCase):
         code, out = self.judge()
         self.assertEqual(code, 1)
         self.assertIn("both adds and removes", out)
+        self.assertIn("disagree: deltalake", out)
 
     def test_a_missing_commit(self) -> None:
         self.commit_path(3).unlink()
@@ -170,11 +212,22 @@ class Table(TableCase):
         self.assertEqual(code, 1)
         self.assertIn("bad_log: the versions are not", out)
 
-    def test_another_schema(self) -> None:
-        self.edit_commit(0, '\\"edits\\", \\"type\\": \\"long\\"', '\\"edits\\", \\"type\\": \\"integer\\"')
+    def test_a_commit_beyond_a_gap(self) -> None:
+        shutil.copy(self.commit_path(0), self.commit_path(9))
         code, out = self.judge()
         self.assertEqual(code, 1)
-        self.assertIn("bad_schema: ", out)
+        self.assertRegex(out, "(deltalake reads version 6, the log ends at 9|failed: deltalake)")
+
+    def test_another_schema(self) -> None:
+        self.edit_commit(0, '\\"edits\\", \\"type\\": \\"long\\"', '\\"edits\\", \\"type\\": \\"integer\\"')
+        self.assertIn("bad_schema: the columns", self.judge()[1])
+
+    def test_another_protocol_or_partitioning(self) -> None:
+        self.edit_commit(0, '"minWriterVersion": 2', '"minWriterVersion": 3')
+        self.assert_named(self.judge(), "bad_schema")
+        self.edit_commit(0, '"minWriterVersion": 3', '"minWriterVersion": 2')
+        self.edit_commit(0, '"partitionColumns": ["dt"]', '"partitionColumns": []')
+        self.assertIn("bad_schema: the partition columns are []", self.judge()[1])
 
     def test_a_table_ahead_of_its_archive(self) -> None:
         last = self.planted.entries(0)[-1]
@@ -241,6 +294,10 @@ class Counted(Case):
             self.assertEqual((code == 0, "wrong_watermark" in out), (holds, not holds), out)
             (table.folder / "_delta_log" / f"{table.version:020}.json").unlink()
             table.version -= 1
+        # Nobody takes over what nobody has committed yet.
+        table.put(table.txns(0, numbers | {"watermark": last + 1}))
+        table.put(table.txns(1, {"seq": 2, "next": 10**6, "rewind": 10**6, "watermark": last + 1}))
+        self.assertIn(f"version {table.version - 1}, partition 0", self.judge(archive, table)[1])
 
     def test_what_does_not_count(self) -> None:
         rules = Rules(window=60, lateness=600, delay=10, future=1_500_000_000.0)
