@@ -107,7 +107,11 @@ fn is_test(place: &str) -> bool {
 fn no_file_is_longer_than_a_person_reads_at_a_stretch() {
     for path in sources("src").into_iter().chain(sources("tests")) {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
-        assert!(lines <= MAX_LINES, "{} has {lines} lines, {MAX_LINES} are allowed: split it by concept", path.display());
+        assert!(
+            lines <= MAX_LINES,
+            "{} has {lines} lines, {MAX_LINES} are allowed: split it by concept",
+            path.display()
+        );
     }
 }
 

@@ -77,10 +77,10 @@ impl Archiver {
 
     fn lane_parts(&self) -> Parts {
         Parts {
-            actor: self.life.id().clone(),
+            actor: self.life.id.clone(),
             node: self.parts.node.clone(),
             epoch: self.parts.epoch,
-            incarnation: self.life.incarnation(),
+            incarnation: self.life.incarnation,
             bus: self.parts.bus.clone(),
             store: self.parts.store.clone(),
             pause: Arc::new(Doubling::default()),
@@ -97,7 +97,7 @@ impl Archiver {
         if let Some(reader) = slot.reader.take() {
             ctx.cancel_future(reader);
         }
-        self.life.vitals().stale_batches.add(slot.waiting.drain(..).len() as u64);
+        self.life.vitals.stale_batches.add(slot.waiting.drain(..).len() as u64);
         let (failures, life) = (slot.failures, self.life.clone());
         let opening = async move {
             if failures > 0 {
@@ -107,7 +107,7 @@ impl Archiver {
             let _attempt = life.attempt("open lane");
             Lane::open(parts, topic, partition).await
         };
-        self.life.linked(ctx, opening.into_actor(self).map(move |opened, archiver, ctx| match opened {
+        ctx.spawn(opening.into_actor(self).map(move |opened, archiver, ctx| match opened {
             Ok(lane) => archiver.assign(partition, lane, ctx),
             Err(fault) => archiver.failed(partition, fault, ctx),
         }));
@@ -125,21 +125,21 @@ impl Archiver {
         let reading =
             feed(self.parts.bus.clone(), topic, partition, slot.position, slot.assignment, self.life.clone());
         slot.lane = Some(lane);
-        slot.reader = Some(self.life.linked(ctx, reading.into_actor(self)));
-        self.life.vitals().stale_batches.add(stale);
+        slot.reader = Some(ctx.spawn(reading.into_actor(self)));
+        self.life.vitals.stale_batches.add(stale);
         self.settle(partition, ctx);
     }
 
     /// A step of a lane failed: what no repetition mends is this actor's death, the rest waits.
     fn failed(&mut self, partition: Partition, fault: Fault, ctx: &mut Context<Self>) {
         if fault.kind == Kind::Lost {
-            self.life.vitals().lost.add(1);
+            self.life.vitals.lost.add(1);
         }
         if fault.retry == Retry::Never {
             return self.life.fail(ctx, fault);
         }
-        tracing::warn!(actor = %self.life.id(), partition, error = %fault, "a step of the archive failed, opening the lane anew");
-        self.life.note(&fault);
+        tracing::warn!(actor = %self.life.id, partition, error = %fault, "a step of the archive failed, opening the lane anew");
+        super::note(&self.life.vitals, &*self.parts.clock, &fault);
         if let Some(slot) = self.slots.get_mut(&partition) {
             slot.failures += 1;
         }
@@ -170,7 +170,7 @@ impl Archiver {
             };
             (lane, result, expected, next)
         };
-        self.life.linked(ctx, step.into_actor(self).map(move |(lane, result, expected, next), archiver, ctx| {
+        ctx.spawn(step.into_actor(self).map(move |(lane, result, expected, next), archiver, ctx| {
             archiver.stepped(partition, lane, result, expected, next, ctx);
         }));
     }
@@ -206,15 +206,15 @@ impl Archiver {
     }
 
     fn count_in(&self, batch: &Batch) {
-        let vitals = self.life.vitals();
+        let vitals = self.life.vitals;
         vitals.records_in.add(batch.records.len() as u64);
         vitals.bytes_in.add(batch.weight() as u64);
     }
 
     fn count_out(&self, published: &Published) {
-        let (vitals, entry) = (self.life.vitals(), &published.entry);
+        let (vitals, entry) = (self.life.vitals, &published.entry);
         if !published.mine {
-            tracing::info!(actor = %self.life.id(), start = entry.start, next = entry.next, "another writer was first, going on from its segment");
+            tracing::info!(actor = %self.life.id, start = entry.start, next = entry.next, "another writer was first, going on from its segment");
             return;
         }
         vitals.records_out.add(entry.count);
@@ -225,7 +225,7 @@ impl Archiver {
             match hole.why {
                 Why::Retention => {
                     vitals.lost.add(hole.to - hole.from);
-                    tracing::error!(actor = %self.life.id(), from = hole.from, to = hole.to, "records lost: the bus had deleted them before they were archived");
+                    tracing::error!(actor = %self.life.id, from = hole.from, to = hole.to, "records lost: the bus had deleted them before they were archived");
                 }
                 Why::DeadLetter => vitals.dead_letters.add(hole.to - hole.from),
                 Why::Marker | Why::Start | Why::Null => {}
@@ -245,7 +245,8 @@ impl Archiver {
         let idle = |(partition, slot): (&Partition, &Slot)| {
             self.is_drained(*partition) && slot.lane.as_ref().is_some_and(|lane| lane.due().is_none())
         };
-        if self.draining.is_some()
+        if self.topic.is_some()
+            && self.draining.is_some()
             && self.slots.iter().all(idle)
             && let Some(drain) = self.draining.take()
         {
@@ -265,7 +266,7 @@ impl Actor for Archiver {
         };
         ctx.wait(finding.into_actor(self).map(|found, archiver, ctx| match found {
             Ok(topic) => {
-                let (replica, replicas) = (archiver.life.id().replica, archiver.parts.replicas);
+                let (replica, replicas) = (archiver.life.id.replica, archiver.parts.replicas);
                 let partitions: Vec<_> = partitions_of(replica, replicas, topic.num_partitions).collect();
                 archiver.topic = Some(topic);
                 partitions.into_iter().for_each(|partition| archiver.open(partition, ctx));
@@ -303,8 +304,8 @@ impl Handler<Delivery<TakeBatch>> for Archiver {
         let partition = delivery.message.partition;
         let current = self.slots.get_mut(&partition).filter(|slot| slot.assignment == delivery.message.assignment);
         match current {
-            Some(slot) if delivery.is_for(self.life.incarnation()) => slot.waiting.push_back(delivery),
-            _ => return self.life.vitals().stale_batches.add(1),
+            Some(slot) if delivery.is_for(self.life.incarnation) => slot.waiting.push_back(delivery),
+            _ => return self.life.vitals.stale_batches.add(1),
         }
         self.settle(partition, ctx);
     }

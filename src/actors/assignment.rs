@@ -55,7 +55,7 @@ pub async fn feed<A>(
 ) where
     A: Actor<Context = Context<A>> + Handler<Delivery<TakeBatch>>,
 {
-    let (actor, incarnation): (Ref<A>, _) = (life.myself(), life.incarnation());
+    let (actor, incarnation): (Ref<A>, _) = (life.myself(), life.incarnation);
     let pause = Doubling::default();
     let (mut position, mut attempt) = (from, 0);
     loop {
@@ -79,7 +79,7 @@ pub async fn feed<A>(
             return;
         }
         attempt += 1;
-        tracing::warn!(actor = %life.id(), partition, position, error = %fault, "cannot read the bus, trying again");
+        tracing::warn!(actor = %life.id, partition, position, error = %fault, "cannot read the bus, trying again");
         let _waiting = life.waiting(format!("the bus: {fault}"));
         match fault.retry {
             Retry::After(time) => tokio::time::sleep(time).await,

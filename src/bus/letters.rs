@@ -20,7 +20,7 @@ pub const ACTOR: &str = "howdah.actor";
 pub const FILE: &str = "howdah.file";
 
 /// A record that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeadLetter {
     /// Why, in one word: `newline`, `oversized`.
     pub reason: String,
@@ -29,6 +29,7 @@ pub struct DeadLetter {
     /// Where it came from, unique: `wiki_changes/<topic id>/0@17` or `spool <uuid>@17`.
     pub coordinate: String,
     /// The payload as it was; `None` if it is kept as a file.
+    #[serde(skip)]
     pub payload: Option<Bytes>,
     /// The file that keeps the payload.
     pub file: Option<String>,

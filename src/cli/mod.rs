@@ -6,6 +6,7 @@
 mod archive;
 mod check;
 mod demo;
+mod live;
 mod run;
 mod serve_events;
 mod table;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::COMPLAINTS;
-use crate::{config, fault::{Fault, Result}, node};
+use super::{COMPLAINTS, DONE, GAVE_UP};
+use crate::{config, fault::{Fault, Result}, node::{self, End}};
 
 /// What to run.
 #[derive(Args)]
@@ -42,5 +42,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     for notice in pipelines.iter().flat_map(|pipeline| &pipeline.notices) {
         tracing::info!("{notice}");
     }
-    node::run(pipelines)
+    Ok(match node::run(pipelines)? {
+        End::GaveUp => GAVE_UP,
+        End::Drained | End::Unfinished => DONE,
+    })
 }

@@ -1,1 +1,225 @@
-//! To be filled.
+//! The node: pipelines become running actors, and end in order. The only place that names every
+//! kind of actor.
+//!
+//! Each pipeline is a supervisor below the node's own; below it the sinks start first, so that
+//! nothing is collected that nobody takes. An ordered end goes the other way round: the collectors
+//! stop reading and sync, the ingesters send what the spools hold, and archivers and aggregators
+//! take and publish everything that is then on the bus. Each step has a time limit; what was not
+//! reached by then is durable in spool or bus, and the next start goes on from there.
+
+mod wiring;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix_rt::System;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+    time::timeout,
+};
+
+pub use wiring::{open_bus_read_only, open_store};
+
+use crate::{
+    actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester},
+    bus::{Bus, SharedBus},
+    config::Pipeline,
+    fault::Result,
+    model::{ActorId, Offset, Partition, TopicName},
+    supervise::{Delivery, Ref, Root, Supervisor},
+    vitals::Vitals,
+};
+
+/// How long each step of an ordered end may take: together under the 30 seconds that people and
+/// service managers wait.
+const STEP: Duration = Duration::from_secs(7);
+
+/// How long the actors may take to stop when everything is drained.
+const STOP: Duration = Duration::from_secs(2);
+
+/// How a node came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As it was told, and everything collected is in archive and table.
+    Drained,
+    /// As it was told, but a step took too long; the rest is durable, and the next start goes on.
+    Unfinished,
+    /// Supervision gave up.
+    GaveUp,
+}
+
+/// A running node.
+pub struct Node {
+    root: Root,
+    pipelines: Vec<Running>,
+    actors: Vec<Arc<Vitals>>,
+    gave_up: watch::Receiver<bool>,
+    last_words: Arc<Mutex<String>>,
+}
+
+/// A pipeline's actors, by kind.
+struct Running {
+    supervisor: Ref<Supervisor>,
+    bus: SharedBus,
+    collectors: Vec<Ref<Collector>>,
+    ingesters: Vec<Ref<Ingester>>,
+    archivers: Vec<(TopicName, Ref<Archiver>)>,
+    aggregators: Vec<(TopicName, Ref<Aggregator>)>,
+}
+
+impl Node {
+    /// Opens bus and store, creates topics, and starts every actor.
+    ///
+    /// # Errors
+    /// What kept it from starting.
+    pub async fn start(pipelines: Vec<Pipeline>) -> Result<Self> {
+        wiring::start(pipelines).await
+    }
+
+    /// What each actor counts, in the order of a record's life.
+    pub fn actors(&self) -> &[Arc<Vitals>] {
+        &self.actors
+    }
+
+    /// Lets an actor die and come back.
+    pub async fn kill(&self, id: &ActorId) {
+        for pipeline in self.pipelines.iter().filter(|pipeline| pipeline.supervisor.id().pipeline == id.pipeline) {
+            if let Err(fault) = pipeline.supervisor.restart(id).await {
+                tracing::warn!(actor = %id, error = %fault, "cannot be restarted");
+            }
+        }
+    }
+
+    /// Returns when supervision has given up.
+    pub async fn gave_up(&self) {
+        let mut gave_up = self.gave_up.clone();
+        if gave_up.wait_for(|gave_up| *gave_up).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Why supervision gave up.
+    pub fn last_words(&self) -> String {
+        self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends in order; see the module's text.
+    pub async fn stop(self) -> End {
+        let mut drained = true;
+        for pipeline in &self.pipelines {
+            drained &= pipeline.drain().await;
+        }
+        if let Err(fault) = self.root.supervisor().shutdown(STOP).await {
+            tracing::warn!(error = %fault, "the actors did not stop in order");
+        }
+        match (*self.gave_up.borrow(), drained) {
+            (true, _) => End::GaveUp,
+            (false, true) => End::Drained,
+            (false, false) => End::Unfinished,
+        }
+    }
+}
+
+impl Running {
+    /// Collectors, then ingesters, then the sinks; true if all of them came to their end.
+    async fn drain(&self) -> bool {
+        let mut all = true;
+        for collector in &self.collectors {
+            all &= step("end collecting", collector, |done| EndCollecting { done }).await;
+        }
+        for ingester in &self.ingesters {
+            all &= step("drain the spool", ingester, |done| DrainSpool { done }).await;
+        }
+        for (topic, archiver) in &self.archivers {
+            let until = ends(&*self.bus, topic).await;
+            all &= step("drain", archiver, |done| Drain { until: until.clone(), done }).await;
+        }
+        for (topic, aggregator) in &self.aggregators {
+            let until = ends(&*self.bus, topic).await;
+            all &= step("drain", aggregator, |done| Drain { until: until.clone(), done }).await;
+        }
+        all
+    }
+}
+
+/// Gives an order that is answered later, again if the actor died over it, until the time is over.
+async fn step<A, M>(what: &str, actor: &Ref<A>, order: impl Fn(oneshot::Sender<()>) -> M) -> bool
+where
+    A: actix::Actor<Context = actix::Context<A>> + actix::Handler<Delivery<M>>,
+    M: actix::Message<Result = ()> + Send + 'static,
+{
+    let trying = async {
+        loop {
+            let (done, answered) = oneshot::channel();
+            if actor.order(order(done)).await.is_err() {
+                return false;
+            }
+            if answered.await.is_ok() {
+                return true;
+            }
+        }
+    };
+    let done = timeout(STEP, trying).await.unwrap_or(false);
+    if !done {
+        tracing::warn!(actor = %actor.id(), step = what, "not finished in time, the next start goes on from here");
+    }
+    done
+}
+
+/// Where each partition of a topic ends; nothing where the bus does not say.
+async fn ends(bus: &dyn Bus, topic: &TopicName) -> BTreeMap<Partition, Offset> {
+    let mut ends = BTreeMap::new();
+    if let Ok(Some(topic)) = bus.topic(topic).await {
+        for partition in 0..topic.num_partitions {
+            if let Ok(watermarks) = bus.watermarks(&topic, partition).await {
+                ends.insert(partition, watermarks.high);
+            }
+        }
+    }
+    ends
+}
+
+/// Runs a future on an actix system of its own.
+///
+/// # Errors
+/// The system cannot be started.
+pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    Ok(System::new().block_on(future))
+}
+
+/// Runs pipelines until SIGTERM, SIGINT, or until supervision gives up; answers with the exit code.
+///
+/// # Errors
+/// What kept them from starting.
+pub fn run(pipelines: Vec<Pipeline>) -> Result<End> {
+    block_on(async {
+        let interrupted = interrupted();
+        let node = Node::start(pipelines).await?;
+        tokio::select! {
+            () = interrupted => {}
+            () = node.gave_up() => {
+                tracing::error!(why = node.last_words(), "supervision gave up");
+            }
+        }
+        tracing::info!("ending");
+        let end = node.stop().await;
+        tracing::info!(?end, "ended");
+        Ok(end)
+    })?
+}
+
+/// Returns when the process is asked to end.
+pub async fn interrupted() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+

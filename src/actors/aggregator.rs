@@ -1,0 +1,337 @@
+//! The aggregator: batches of records come in, commits of a live table go out.
+//!
+//! It owns one [`Lane`] per partition and the table's [`Committer`]. A restart throws all of it away
+//! and opens the lanes from the table's log: what the last commit stored, and a replay of the
+//! records that still feed an open hour. Invariants: a lane is given only the batch that begins
+//! where it stands; at most one commit is on its way; a lane whose seal did not become durable as it
+//! was is thrown away.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::prelude::*;
+use tokio::time::Instant;
+
+use super::assignment::{Drain, TakeBatch, feed, partitions_of};
+use crate::{
+    bus::{SharedBus, TopicInfo},
+    fault::{Fault, Result, Retry},
+    model::{Clock, Doubling, Offset, Partition, Pause},
+    store::SharedStore,
+    supervise::{Delivery, Life},
+    table::{Committer, Lane, LaneId, Outcome, Proposal, Settings, Taken, window::Counts},
+};
+
+/// How often the aggregator looks whether a commit is due.
+const COMMIT_TICK: Duration = Duration::from_millis(100);
+
+/// What an aggregator is made of.
+#[derive(Clone)]
+pub struct AggregatorParts {
+    /// What it was told.
+    pub settings: Arc<Settings>,
+    /// How many replicas share the topic.
+    pub replicas: u32,
+    /// Where records come from.
+    pub bus: SharedBus,
+    /// Where the table lies.
+    pub store: SharedStore,
+    /// Wall time, for figures and for the log.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// See the module's text.
+pub struct Aggregator {
+    life: Life<Self>,
+    parts: AggregatorParts,
+
+    topic: Option<TopicInfo>,
+    /// Absent while a commit or the opening of lanes runs.
+    committer: Option<Committer>,
+    slots: BTreeMap<Partition, Slot>,
+    last_commit: Instant,
+    draining: Option<Drain>,
+    failures: u32,
+}
+
+struct Slot {
+    lane: Lane,
+    assignment: u64,
+    reader: SpawnHandle,
+    waiting: VecDeque<Delivery<TakeBatch>>,
+    last_record: Instant,
+    /// New records since the last seal.
+    fresh: u64,
+}
+
+/// What opening the table found: the committer and a lane for each partition.
+type Opened = (TopicInfo, Committer, Vec<(Partition, Lane)>);
+
+impl Aggregator {
+    /// A fresh life of an aggregator.
+    pub fn new(life: Life<Self>, parts: AggregatorParts) -> Self {
+        Self {
+            life,
+            parts,
+            topic: None,
+            committer: None,
+            slots: BTreeMap::new(),
+            last_commit: Instant::now(),
+            draining: None,
+            failures: 0,
+        }
+    }
+
+    /// Opens the table and all lanes (again), after a pause if that failed before.
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        self.committer = None;
+        for (_, slot) in std::mem::take(&mut self.slots) {
+            ctx.cancel_future(slot.reader);
+            self.life.vitals.stale_batches.add(slot.waiting.len() as u64);
+        }
+        let (life, parts, failures) = (self.life.clone(), self.parts.clone(), self.failures);
+        let opening = async move {
+            if failures > 0 {
+                let _waiting = life.waiting(format!("a back-off after {failures} failures"));
+                Doubling::default().pause(failures).await;
+            }
+            let _attempt = life.attempt("open table");
+            open(&life, &parts).await
+        };
+        ctx.spawn(opening.into_actor(self).map(|opened, aggregator, ctx| match opened {
+            Ok(opened) => aggregator.opened(opened, ctx),
+            Err(fault) => aggregator.failed(&fault, ctx),
+        }));
+    }
+
+    fn opened(&mut self, (topic, committer, lanes): Opened, ctx: &mut Context<Self>) {
+        self.topic = Some(topic);
+        self.committer = Some(committer);
+        self.failures = 0;
+        lanes.into_iter().for_each(|(partition, lane)| self.assign(partition, lane, 0, ctx));
+    }
+
+    /// Puts a lane into its slot with a reader that begins where it stands.
+    fn assign(&mut self, partition: Partition, lane: Lane, fresh: u64, ctx: &mut Context<Self>) {
+        let Some(topic) = self.topic.clone() else { return };
+        let before = self.slots.remove(&partition);
+        let assignment = before.as_ref().map_or(0, |slot| slot.assignment) + 1;
+        if let Some(before) = before {
+            ctx.cancel_future(before.reader);
+            self.life.vitals.stale_batches.add(before.waiting.len() as u64);
+        }
+        let reading = feed(self.parts.bus.clone(), topic, partition, lane.at(), assignment, self.life.clone());
+        let reader = ctx.spawn(reading.into_actor(self));
+        let slot = Slot { lane, assignment, reader, waiting: VecDeque::new(), last_record: Instant::now(), fresh };
+        self.slots.insert(partition, slot);
+    }
+
+    /// A step failed: what no repetition mends is this actor's death, the rest waits and opens anew.
+    fn failed(&mut self, fault: &Fault, ctx: &mut Context<Self>) {
+        if fault.retry == Retry::Never {
+            return self.life.fail(ctx, fault.clone());
+        }
+        tracing::warn!(actor = %self.life.id, error = %fault, "a step of the table failed, opening it anew");
+        super::note(&self.life.vitals, &*self.parts.clock, fault);
+        self.failures += 1;
+        self.open(ctx);
+    }
+
+    /// Takes what waits for a lane. A lane is not fed beyond the bound of a commit while one is on
+    /// its way: that is the back-pressure.
+    fn settle(&mut self, partition: Partition, ctx: &mut Context<Self>) {
+        let bound = self.parts.settings.commit_records;
+        loop {
+            let Some(slot) = self.slots.get_mut(&partition) else { return };
+            if slot.fresh >= bound {
+                return self.commit_if_due(ctx);
+            }
+            let Some(delivery) = slot.waiting.pop_front() else { return };
+            let batch = match &delivery.message.batch {
+                Ok(batch) => batch,
+                Err(fault) => {
+                    let fault = fault.clone();
+                    return self.failed(&fault, ctx);
+                }
+            };
+            match slot.lane.take(batch) {
+                Taken::Counted { counts, lost } => {
+                    slot.last_record = if counts.total() > 0 { Instant::now() } else { slot.last_record };
+                    slot.fresh += counts.total();
+                    let bytes = batch.weight() as u64;
+                    self.count(&counts, bytes, lost, partition);
+                }
+                Taken::Elsewhere => {
+                    self.life.vitals.stale_batches.add(1);
+                    let (lane, fresh) = (slot.lane.clone(), slot.fresh);
+                    return self.assign(partition, lane, fresh, ctx);
+                }
+                Taken::ReplayGone => return self.restore(partition, ctx),
+            }
+        }
+    }
+
+    /// The bus no longer has what the replay needs: the lane's own files do.
+    fn restore(&mut self, partition: Partition, ctx: &mut Context<Self>) {
+        let Some(slot) = self.slots.get(&partition) else { return };
+        let (id, store) = (slot.lane.id(), self.parts.clone());
+        let (life, settings) = (self.life.clone(), self.parts.settings.clone());
+        let restoring = async move {
+            let _attempt = life.attempt("restore from live files");
+            let committer =
+                Committer::open(&settings, store.store, Arc::new(Doubling::default()), store.clock).await?;
+            let mut lane = committer.lane(id, 0);
+            committer.restore(&mut lane).await?;
+            Ok(lane)
+        };
+        ctx.spawn(restoring.into_actor(self).map(move |lane: Result<Lane>, aggregator, ctx| match lane {
+            Ok(lane) => aggregator.assign(partition, lane, 0, ctx),
+            Err(fault) => aggregator.failed(&fault, ctx),
+        }));
+    }
+
+    fn count(&self, counts: &Counts, bytes: u64, lost: u64, partition: Partition) {
+        let vitals = &self.life.vitals;
+        vitals.records_in.add(counts.total());
+        vitals.bytes_in.add(bytes);
+        vitals.skipped.add(counts.skipped);
+        vitals.filtered.add(counts.filtered);
+        vitals.late.add(counts.late);
+        vitals.future.add(counts.future);
+        if lost > 0 {
+            vitals.lost.add(lost);
+            tracing::error!(actor = %self.life.id, partition, lost, "records lost: the bus had deleted them before they were counted");
+        }
+    }
+
+    /// Starts a commit of all lanes if it is time and none is on its way.
+    fn commit_if_due(&mut self, ctx: &mut Context<Self>) {
+        let settings = &self.parts.settings;
+        let full = self.slots.values().any(|slot| slot.fresh >= settings.commit_records);
+        let drained = self.is_drained();
+        if !full && !drained && self.last_commit.elapsed() < settings.commit_interval {
+            return;
+        }
+        let Some(mut committer) = self.committer.take() else { return };
+        let idle = settings.idle;
+        let mut sealed = Vec::new();
+        let mut records = 0;
+        for slot in self.slots.values_mut() {
+            let is_idle = slot.waiting.is_empty() && slot.last_record.elapsed() >= idle;
+            let follow = if is_idle { committer.snapshot().watermark_of_others(slot.lane.id()) } else { None };
+            if let Some(seal) = slot.lane.seal(follow) {
+                records += std::mem::take(&mut slot.fresh);
+                sealed.push(seal);
+            }
+        }
+        self.last_commit = Instant::now();
+        if sealed.is_empty() {
+            self.committer = Some(committer);
+            if drained && let Some(drain) = self.draining.take() {
+                let _ = drain.done.send(());
+            }
+            return;
+        }
+        let (life, proposal) = (self.life.clone(), Proposal::new(sealed));
+        let committing = async move {
+            let _attempt = life.attempt("commit");
+            let outcome = committer.commit(&proposal).await;
+            (committer, outcome)
+        };
+        ctx.spawn(committing.into_actor(self).map(move |(committer, outcome), aggregator, ctx| match outcome {
+            Ok(Outcome::Committed { version }) => aggregator.committed(committer, version, records, ctx),
+            Ok(Outcome::Superseded { lanes }) => {
+                tracing::info!(actor = %aggregator.life.id, ?lanes, "another writer committed first, rebuilding the state");
+                aggregator.open(ctx);
+            }
+            Err(fault) => aggregator.failed(&fault, ctx),
+        }));
+    }
+
+    fn committed(&mut self, committer: Committer, version: u64, records: u64, ctx: &mut Context<Self>) {
+        let vitals = &self.life.vitals;
+        vitals.commits.add(1);
+        vitals.records_out.add(records);
+        vitals.last_success.set(self.parts.clock.now());
+        let own = |id: LaneId| self.slots.contains_key(&id.partition);
+        let watermarks = committer.snapshot().lanes().filter(|(id, _)| own(*id)).map(|(_, p)| p.watermark);
+        vitals.watermark.set(watermarks.min().flatten().unwrap_or(0));
+        tracing::debug!(actor = %self.life.id, version, records, "table committed");
+        self.life.progress();
+        self.failures = 0;
+        self.committer = Some(committer);
+        let partitions: Vec<_> = self.slots.keys().copied().collect();
+        partitions.into_iter().for_each(|partition| self.settle(partition, ctx));
+        if self.draining.is_some() {
+            self.commit_if_due(ctx);
+        }
+    }
+
+    /// Whether a drain is on and every lane has come to its end.
+    fn is_drained(&self) -> bool {
+        let Some(drain) = &self.draining else { return false };
+        let at_end = |(partition, slot): (&Partition, &Slot)| {
+            !slot.lane.is_replaying() && slot.lane.at() >= drain.until.get(partition).copied().unwrap_or(0)
+        };
+        self.topic.is_some() && !self.slots.is_empty() && self.slots.iter().all(at_end)
+    }
+}
+
+/// Opens the table and the lanes of this replica from what the log says.
+async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened> {
+    let settings = &parts.settings;
+    let topic = parts.bus.topic(&settings.topic).await?;
+    let topic = topic.ok_or_else(|| Fault::user(format!("topic {} does not exist", settings.topic)))?;
+    let pause = Arc::new(Doubling::default());
+    let committer = Committer::open(settings, parts.store.clone(), pause, parts.clock.clone()).await?;
+    let mut lanes = Vec::new();
+    for partition in partitions_of(life.id.replica, parts.replicas, topic.num_partitions) {
+        let start: Offset = parts.bus.watermarks(&topic, partition).await?.low;
+        lanes.push((partition, committer.lane(LaneId { topic: topic.id, partition }, start)));
+    }
+    Ok((topic, committer, lanes))
+}
+
+impl Actor for Aggregator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.open(ctx);
+        ctx.run_interval(COMMIT_TICK, |aggregator, ctx| aggregator.commit_if_due(ctx));
+    }
+}
+
+impl Supervised for Aggregator {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        *self = self.life.reborn();
+    }
+}
+
+impl Handler<Delivery<Drain>> for Aggregator {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Delivery<Drain>, ctx: &mut Context<Self>) {
+        self.draining = Some(delivery.message);
+        self.commit_if_due(ctx);
+    }
+}
+
+impl Handler<Delivery<TakeBatch>> for Aggregator {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Delivery<TakeBatch>, ctx: &mut Context<Self>) {
+        if !self.life.takes(&delivery) {
+            return;
+        }
+        let partition = delivery.message.partition;
+        match self.slots.get_mut(&partition) {
+            Some(slot) if slot.assignment == delivery.message.assignment => slot.waiting.push_back(delivery),
+            _ => return self.life.vitals.stale_batches.add(1),
+        }
+        self.settle(partition, ctx);
+        self.life.breathe(ctx);
+    }
+}

@@ -1,0 +1,440 @@
+//! The collector: events from a source come in, durable entries of a spool go out.
+//!
+//! It owns the spool's writer and the window of known ids. A restart opens the spool anew (a new
+//! file, which fences the old writer), rebuilds the window from the spool and the topic's tail, and
+//! resumes the source after the last event that is on disk. Lost is what was received and not yet
+//! synced: the source sends it again. Invariant: an event is appended only if its id is unknown.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{
+    blocking,
+    link::{Link, Owned},
+    oversized::Oversized,
+};
+use crate::{
+    collect::{
+        Settings, Source,
+        seen::Seen,
+        spool::{self, Entry, Recovered, Writer},
+        sse::{Overlap, RawEvent, Received, Resume, Stream},
+    },
+    failpoint::cross,
+    fault::{Fault, Kind, Result, Retry},
+    model::{Clock, Doubling, Extractor, Millis, NodeId, Pause, Scalar},
+    supervise::{Delivery, Life},
+};
+
+/// What a collector is made of.
+#[derive(Clone)]
+pub struct CollectorParts {
+    /// What it was told.
+    pub settings: Arc<Settings>,
+    /// The source: `wikimedia/collect`.
+    pub source: String,
+    /// Where it runs.
+    pub node: NodeId,
+    /// What it shares with its ingester.
+    pub link: Link,
+    /// Wall time, for spool entries and figures.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// See the module's text.
+pub struct Collector {
+    life: Life<Self>,
+    parts: CollectorParts,
+
+    /// Absent while a write runs.
+    writer: Option<Writer>,
+    seen: Seen,
+    id: Option<Extractor>,
+    overlap: Overlap,
+    oversized: Option<Oversized>,
+    sync_planned: bool,
+    stream: Option<SpawnHandle>,
+    ending: Option<oneshot::Sender<()>>,
+    failures: u32,
+}
+
+/// Something came from the source, or it is over for good.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TakeReceived(Result<Received>);
+
+/// Stop reading the source, make durable what was received, and say so.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EndCollecting {
+    /// Told once it is done; dropped if the actor dies before.
+    pub done: oneshot::Sender<()>,
+}
+
+impl Collector {
+    /// A fresh life of a collector.
+    pub fn new(life: Life<Self>, parts: CollectorParts) -> Self {
+        let settings = &parts.settings;
+        Self {
+            seen: Seen::new(settings.dedupe_window, settings.dedupe_ids),
+            id: settings.id.as_ref().map(|id| Extractor::new([id])),
+            life,
+            parts,
+            writer: None,
+            overlap: Overlap::default(),
+            oversized: None,
+            sync_planned: false,
+            stream: None,
+            ending: None,
+            failures: 0,
+        }
+    }
+
+    /// Opens the spool (again) and the source behind it.
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        self.writer = None;
+        self.oversized = None;
+        if let Some(stream) = self.stream.take() {
+            ctx.cancel_future(stream);
+        }
+        let (life, parts, failures) = (self.life.clone(), self.parts.clone(), self.failures);
+        let opening = async move {
+            if failures > 0 {
+                let _waiting = life.waiting(format!("a back-off after {failures} failures"));
+                Doubling::default().pause(failures).await;
+            }
+            let opened = {
+                let _attempt = life.attempt("open spool");
+                open_spool(&parts).await?
+            };
+            let owned = {
+                let _waiting = life.waiting("the ingester to own the source");
+                parts.link.owned().await
+            };
+            let _attempt = life.attempt("rebuild what is known");
+            let seen = rebuild(&parts, &owned).await?;
+            Ok((opened, owned, seen))
+        };
+        ctx.spawn(opening.into_actor(self).map(|opened: Result<_>, collector, ctx| match opened {
+            Ok(((writer, recovered), owned, seen)) => collector.opened(writer, &recovered, owned, seen, ctx),
+            Err(fault) => collector.failed(&fault, ctx),
+        }));
+    }
+
+    fn opened(&mut self, writer: Writer, recovered: &Recovered, owned: Owned, seen: Seen, ctx: &mut Context<Self>) {
+        self.writer = Some(writer);
+        self.seen = seen;
+        self.failures = 0;
+        // The spool knows better than the bus how far the source was read; without either, the
+        // source is asked for everything since it was begun.
+        let token = if recovered.token.is_empty() { owned.token.map(Bytes::from) } else { Some(recovered.token.clone()) };
+        let resume = Resume { token: token.unwrap_or_default(), since: Some(owned.since.min(recovered.created)) };
+        let Source::Sse(settings) = &self.parts.settings.source;
+        match Stream::new(settings, resume) {
+            Ok(stream) if self.ending.is_none() => {
+                self.stream = Some(ctx.spawn(listen(self.life.clone(), stream).into_actor(self)));
+            }
+            Ok(_) => self.finish(ctx),
+            Err(fault) => self.failed(&fault, ctx),
+        }
+    }
+
+    fn failed(&mut self, fault: &Fault, ctx: &mut Context<Self>) {
+        if fault.retry == Retry::Never {
+            return self.life.fail(ctx, fault.clone());
+        }
+        tracing::warn!(actor = %self.life.id, error = %fault, "a step of the spool failed, opening it anew");
+        super::note(&self.life.vitals, &*self.parts.clock, fault);
+        self.failures += 1;
+        self.open(ctx);
+    }
+
+    fn take(&mut self, events: Vec<RawEvent>, ctx: &mut Context<Self>) {
+        cross("collect.received");
+        let now = self.parts.clock.now();
+        let vitals = &self.life.vitals;
+        vitals.records_in.add(events.len() as u64);
+        let mut entries = Vec::with_capacity(events.len());
+        for event in events {
+            vitals.bytes_in.add(event.data.len() as u64);
+            let id = self.id_of(&event);
+            let new = self.seen.insert(&id, now);
+            if self.overlap.observe(!new) {
+                self.possible_gap();
+            }
+            if new {
+                entries.push(Entry { kind: spool::Kind::Event, received: now, token: event.id, id, payload: event.data });
+            } else {
+                vitals.duplicates.add(1);
+            }
+        }
+        self.append(entries, ctx);
+    }
+
+    /// The event's own id: what stands at the pointer; else the source's event id; else, of an event
+    /// that has neither, its text.
+    fn id_of(&self, event: &RawEvent) -> Bytes {
+        let Some(extractor) = &self.id else {
+            return if event.id.is_empty() { event.data.clone() } else { event.id.clone() };
+        };
+        let mut found = Vec::with_capacity(1);
+        match extractor.extract(&event.data, &mut found).ok().and_then(|()| found.pop()?) {
+            Some(Scalar::Text(text)) if !text.is_empty() => Bytes::copy_from_slice(text.as_bytes()),
+            Some(Scalar::Int(number)) => number.to_string().into(),
+            // Without an id of its own the text is what a repetition has in common with it.
+            _ => event.data.clone(),
+        }
+    }
+
+    fn possible_gap(&self) {
+        self.life.vitals.possible_gaps.add(1);
+        tracing::error!(actor = %self.life.id, "possible gap: the source resumed without repeating a known event");
+    }
+
+    /// Appends entries, waiting for room as long as it takes, and plans the sync.
+    fn append(&mut self, entries: Vec<Entry>, ctx: &mut Context<Self>) {
+        if entries.is_empty() {
+            return;
+        }
+        let Some(mut writer) = self.writer.take() else { return };
+        let life = self.life.clone();
+        let appending = async move {
+            let entries = Arc::new(entries);
+            loop {
+                let ours = entries.clone();
+                let (back, appended) = {
+                    let _attempt = life.attempt("append to spool");
+                    blocking(move || {
+                        let appended = writer.append(&ours);
+                        Ok((writer, appended))
+                    })
+                    .await?
+                };
+                writer = back;
+                match appended {
+                    Ok(_) => return Ok((writer, entries)),
+                    Err(fault) if fault.kind == Kind::Full => {
+                        tracing::warn!(actor = %life.id, error = %fault, "the source waits for room in the spool");
+                        let _waiting = life.waiting(format!("room in the spool: {fault}"));
+                        // What was appended before has to become durable, or nobody makes room.
+                        let (back, synced) = blocking(move || {
+                            let synced = writer.sync();
+                            Ok((writer, synced))
+                        })
+                        .await?;
+                        writer = back;
+                        synced?;
+                        writer.room().await;
+                    }
+                    Err(fault) => return Err(fault),
+                }
+            }
+        };
+        ctx.wait(appending.into_actor(self).map(|appended: Result<_>, collector, ctx| match appended {
+            Ok((writer, entries)) => {
+                cross("spool.appended");
+                collector.writer = Some(writer);
+                collector.count(&entries);
+                collector.plan_sync(ctx);
+            }
+            Err(fault) => collector.failed(&fault, ctx),
+        }));
+    }
+
+    fn count(&self, entries: &[Entry]) {
+        let vitals = &self.life.vitals;
+        let letters = entries.iter().filter(|entry| entry.kind == spool::Kind::Letter).count() as u64;
+        vitals.records_out.add(entries.len() as u64);
+        vitals.bytes_out.add(entries.iter().map(|entry| entry.payload.len() as u64).sum());
+        vitals.dead_letters.add(letters);
+    }
+
+    /// Within the settings' time everything appended is durable; more may join until then.
+    fn plan_sync(&mut self, ctx: &mut Context<Self>) {
+        if self.sync_planned {
+            return;
+        }
+        self.sync_planned = true;
+        ctx.run_later(self.parts.settings.spool.sync_within / 2, |collector, ctx| {
+            collector.sync_planned = false;
+            collector.sync(ctx);
+        });
+    }
+
+    fn sync(&mut self, ctx: &mut Context<Self>) {
+        let Some(mut writer) = self.writer.take() else { return };
+        let life = self.life.clone();
+        let syncing = async move {
+            let _attempt = life.attempt("sync spool");
+            blocking(move || writer.sync().map(|next| (writer, next))).await
+        };
+        ctx.wait(syncing.into_actor(self).map(|synced, collector, ctx| match synced {
+            Ok((writer, _)) => {
+                cross("spool.synced");
+                collector.writer = Some(writer);
+                collector.life.vitals.commits.add(1);
+                collector.life.vitals.last_success.set(collector.parts.clock.now());
+                if let Some(done) = collector.ending.take() {
+                    let _ = done.send(());
+                }
+            }
+            Err(fault) => collector.failed(&fault, ctx),
+        }));
+    }
+
+    fn finish(&mut self, ctx: &mut Context<Self>) {
+        if let Some(stream) = self.stream.take() {
+            ctx.cancel_future(stream);
+        }
+        self.sync(ctx);
+    }
+
+    /// An event above the size bound, piece by piece into a file of its own.
+    fn take_part(&mut self, part: Bytes, ctx: &mut Context<Self>) {
+        let folder = self.oversized_folder();
+        let so_far = self.oversized.take();
+        let writing = blocking(move || {
+            let mut file = match so_far {
+                Some(file) => file,
+                None => Oversized::begin(&folder)?,
+            };
+            file.append(&part)?;
+            Ok(file)
+        });
+        ctx.wait(writing.into_actor(self).map(|written, collector, ctx| match written {
+            Ok(file) => collector.oversized = Some(file),
+            Err(fault) => collector.failed(&fault, ctx),
+        }));
+    }
+
+    fn end_oversized(&mut self, token: Bytes, ctx: &mut Context<Self>) {
+        let Some(file) = self.oversized.take() else { return };
+        ctx.wait(blocking(move || file.end()).into_actor(self).map(move |kept, collector, ctx| match kept {
+            Ok(kept) => {
+                let (now, source) = (collector.parts.clock.now(), collector.parts.source.clone());
+                let new = collector.seen.insert(&kept.id, now);
+                if collector.overlap.observe(!new) {
+                    collector.possible_gap();
+                }
+                collector.life.vitals.records_in.add(1);
+                match kept.entry(&source, token, now) {
+                    Ok(entry) if new => collector.append(vec![entry], ctx),
+                    Ok(_) => collector.life.vitals.duplicates.add(1),
+                    Err(fault) => collector.failed(&fault, ctx),
+                }
+            }
+            Err(fault) => collector.failed(&fault, ctx),
+        }));
+    }
+
+    fn oversized_folder(&self) -> PathBuf {
+        self.parts.settings.spool.path.join("oversized")
+    }
+}
+
+async fn open_spool(parts: &CollectorParts) -> Result<(Writer, Recovered)> {
+    let parts = parts.clone();
+    blocking(move || {
+        let incarnation = Uuid::new_v4();
+        let owner = spool::Owner { source: parts.source.clone(), node: parts.node.clone(), incarnation };
+        let opened = Writer::open(&parts.settings.spool, &owner, &parts.link.spool, parts.clock.clone())?;
+        parts.link.set_found(opened.1.first);
+        Ok(opened)
+    })
+    .await
+}
+
+/// The window of known ids, from the topic's tail and the spool.
+async fn rebuild(parts: &CollectorParts, owned: &Owned) -> Result<Seen> {
+    let (parts, ids) = (parts.clone(), owned.ids.clone());
+    blocking(move || {
+        let settings = &parts.settings;
+        let mut seen = Seen::new(settings.dedupe_window, settings.dedupe_ids);
+        for (id, time) in ids.iter() {
+            seen.insert(id, *time);
+        }
+        let window = Millis::try_from(settings.dedupe_window.as_millis()).unwrap_or(Millis::MAX);
+        let since = parts.clock.now().saturating_sub(window);
+        let last = settings.dedupe_ids as u64;
+        spool::recent(&settings.spool.path, &parts.link.spool, since, last, |id, time| drop(seen.insert(id, time)))?;
+        Ok(seen)
+    })
+    .await
+}
+
+/// Reads the source and delivers what comes, for as long as this incarnation lives.
+async fn listen(life: Life<Collector>, mut stream: Stream) {
+    let (collector, incarnation) = (life.myself(), life.incarnation);
+    loop {
+        let received = stream.next().await;
+        let over = received.is_err();
+        let pause = match &received {
+            Ok(Received::Disconnected { reading: false, again_in, .. }) => *again_in,
+            _ => Duration::ZERO,
+        };
+        if collector.deliver(TakeReceived(received), incarnation).await.is_err() || over {
+            return;
+        }
+        if pause > Duration::ZERO {
+            let _waiting = life.waiting("the source: the next attempt to connect");
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+impl Actor for Collector {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.open(ctx);
+    }
+}
+
+impl Supervised for Collector {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        *self = self.life.reborn();
+    }
+}
+
+impl Handler<Delivery<EndCollecting>> for Collector {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Delivery<EndCollecting>, ctx: &mut Context<Self>) {
+        self.ending = Some(delivery.message.done);
+        if self.writer.is_some() {
+            self.finish(ctx);
+        }
+    }
+}
+
+impl Handler<Delivery<TakeReceived>> for Collector {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Delivery<TakeReceived>, ctx: &mut Context<Self>) {
+        if !self.life.takes(&delivery) {
+            return;
+        }
+        match delivery.message.0 {
+            Ok(Received::Events(events)) => self.take(events, ctx),
+            Ok(Received::OversizedPart(part)) => self.take_part(part, ctx),
+            Ok(Received::OversizedEnd { id, .. }) => self.end_oversized(id, ctx),
+            Ok(Received::Connected { resumed }) => {
+                self.life.vitals.connections.add(1);
+                self.oversized = None;
+                if self.overlap.begin(resumed) {
+                    self.possible_gap();
+                }
+                tracing::info!(actor = %self.life.id, resumed, "connected");
+            }
+            Ok(Received::Disconnected { fault, .. }) => {
+                tracing::warn!(actor = %self.life.id, error = %fault, "disconnected");
+                super::note(&self.life.vitals, &*self.parts.clock, &fault);
+            }
+            Err(fault) => self.failed(&fault, ctx),
+        }
+    }
+}

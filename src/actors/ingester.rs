@@ -1,0 +1,337 @@
+//! The ingester: batches of spooled events come in, bus transactions go out.
+//!
+//! It owns an [`Ingest`], the source's producer and position. A restart opens it anew from the bus;
+//! the spool is read again from where the bus says. Invariant: it sends only the batch that begins
+//! where it stands. A fence is final: it stops, and never opens the producer again by itself.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{
+    blocking,
+    link::{Link, Owned},
+    oversized,
+};
+use crate::{
+    bus::SharedBus,
+    collect::{
+        IngestSettings, Settings,
+        ingest::{Ingest, Parts, Sent, Spooled, ids_in_tail},
+        spool::{self, Place},
+    },
+    fault::{Fault, Result, Retry},
+    model::{Clock, Doubling, Epoch, Millis, Pause, Sequence},
+    supervise::{Delivery, Life},
+};
+
+/// How often what was sent is read back, so that the spool may forget it.
+const READ_BACK: Duration = Duration::from_secs(2);
+
+/// What an ingester is made of.
+#[derive(Clone)]
+pub struct IngesterParts {
+    /// What it was told.
+    pub settings: Arc<IngestSettings>,
+    /// What its collector was told.
+    pub collector: Arc<Settings>,
+    /// The source: `wikimedia/collect`.
+    pub source: String,
+    /// The bus.
+    pub bus: SharedBus,
+    /// What it shares with its collector.
+    pub link: Link,
+    /// Wall time, for the figures and the first mark.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// See the module's text.
+pub struct Ingester {
+    life: Life<Self>,
+    parts: IngesterParts,
+
+    spool: Option<Uuid>,
+    /// Absent while a step of it runs.
+    ingest: Option<Ingest>,
+    reader: Option<SpawnHandle>,
+    assignment: u64,
+    position: Sequence,
+    /// The epoch this incarnation held last.
+    held: Option<Epoch>,
+    waiting: VecDeque<Delivery<TakeSpooled>>,
+    read_back_due: bool,
+    failures: u32,
+    draining: Option<DrainSpool>,
+}
+
+/// Events of the spool.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TakeSpooled {
+    assignment: u64,
+    events: Result<Vec<Spooled>>,
+}
+
+/// Send everything that is durable in the spool, and say so.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct DrainSpool {
+    /// Told once it is done; dropped if the actor dies before.
+    pub done: oneshot::Sender<()>,
+}
+
+impl Ingester {
+    /// A fresh life of an ingester.
+    pub fn new(life: Life<Self>, parts: IngesterParts) -> Self {
+        Self {
+            life,
+            parts,
+            spool: None,
+            ingest: None,
+            reader: None,
+            assignment: 0,
+            position: 0,
+            held: None,
+            waiting: VecDeque::new(),
+            read_back_due: false,
+            failures: 0,
+            draining: None,
+        }
+    }
+
+    /// Takes the source over (again), after a pause if that failed before.
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        self.drop_reader(ctx);
+        self.parts.link.set_owned(None);
+        let (life, parts, failures, held) = (self.life.clone(), self.parts.clone(), self.failures, self.held);
+        let opening = async move {
+            if failures > 0 {
+                let _waiting = life.waiting(format!("a back-off after {failures} failures"));
+                Doubling::default().pause(failures).await;
+            }
+            let (place, first) = {
+                let _waiting = life.waiting("the collector to open its spool");
+                parts.link.opened().await
+            };
+            let _attempt = life.attempt("take the source over");
+            (place.spool, take_over(&life, &parts, place.spool, first, held).await)
+        };
+        ctx.spawn(opening.into_actor(self).map(|(spool, opened), ingester, ctx| match opened {
+            Ok((ingest, owned)) => ingester.opened(spool, ingest, owned, ctx),
+            Err(fault) => ingester.failed(&fault, ctx),
+        }));
+    }
+
+    fn opened(&mut self, spool: Uuid, ingest: Ingest, owned: Owned, ctx: &mut Context<Self>) {
+        self.position = ingest.next();
+        self.held = Some(ingest.epoch());
+        let reading = follow(self.life.clone(), self.parts.clone(), spool, self.position, self.assignment);
+        self.reader = Some(ctx.spawn(reading.into_actor(self)));
+        self.spool = Some(spool);
+        self.ingest = Some(ingest);
+        self.parts.link.set_owned(Some(owned));
+        self.settle(ctx);
+    }
+
+    fn drop_reader(&mut self, ctx: &mut Context<Self>) {
+        self.assignment += 1;
+        if let Some(reader) = self.reader.take() {
+            ctx.cancel_future(reader);
+        }
+        self.life.vitals.stale_batches.add(self.waiting.drain(..).len() as u64);
+    }
+
+    fn failed(&mut self, fault: &Fault, ctx: &mut Context<Self>) {
+        self.ingest = None;
+        if fault.retry == Retry::Never {
+            return self.life.fail(ctx, fault.clone());
+        }
+        tracing::warn!(actor = %self.life.id, error = %fault, "a step onto the bus failed, opening the source anew");
+        super::note(&self.life.vitals, &*self.parts.clock, fault);
+        self.failures += 1;
+        self.open(ctx);
+    }
+
+    /// Starts the next step, if none runs and there is one.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let drained = self.is_drained() && self.waiting.is_empty();
+        let Some(mut ingest) = self.ingest.take() else { return };
+        let next = self.waiting.pop_front();
+        let proven = ingest.proven() == ingest.next();
+        if next.is_none() && (proven || !(self.read_back_due || drained)) {
+            self.read_back_due = false;
+            self.ingest = Some(ingest);
+            if drained && let Some(drain) = self.draining.take() {
+                let _ = drain.done.send(());
+            }
+            return;
+        }
+        let (life, parts) = (self.life.clone(), self.parts.clone());
+        self.read_back_due &= next.is_some();
+        let step = async move {
+            let _attempt = life.attempt(if next.is_some() { "send" } else { "read back" });
+            let result = match next {
+                Some(delivery) => match delivery.message.events {
+                    Ok(events) => ingest.send(&events).await,
+                    Err(fault) => Err(fault),
+                },
+                None => prove(&mut ingest, &parts).await,
+            };
+            (ingest, result)
+        };
+        ctx.spawn(step.into_actor(self).map(|(ingest, result), ingester, ctx| match result {
+            Ok(sent) => ingester.stepped(ingest, sent, ctx),
+            Err(fault) => ingester.failed(&fault, ctx),
+        }));
+    }
+
+    fn stepped(&mut self, ingest: Ingest, sent: Sent, ctx: &mut Context<Self>) {
+        let vitals = self.life.vitals;
+        if ingest.next() > self.position {
+            vitals.records_in.add(ingest.next() - self.position);
+            vitals.records_out.add(sent.records);
+            vitals.bytes_out.add(sent.bytes);
+            vitals.dead_letters.add(sent.letters);
+            vitals.commits.add(1);
+            vitals.last_success.set(self.parts.clock.now());
+        }
+        self.life.progress();
+        self.failures = 0;
+        self.position = ingest.next();
+        self.ingest = Some(ingest);
+        self.settle(ctx);
+    }
+
+    /// Whether a drain is on and everything durable was sent.
+    fn is_drained(&self) -> bool {
+        let durable = *self.parts.link.spool.durable().borrow();
+        let sent = |end: Place| Some(end.spool) == self.spool && self.position >= end.next;
+        self.draining.is_some() && durable.is_some_and(sent)
+    }
+}
+
+/// Opens the source on the bus and gathers what its collector needs.
+async fn take_over(
+    life: &Life<Ingester>,
+    parts: &IngesterParts,
+    spool: Uuid,
+    first: Sequence,
+    held: Option<Epoch>,
+) -> Result<(Ingest, Owned)> {
+    let name = &parts.settings.topic;
+    let topic = parts.bus.topic(name).await?;
+    let topic = topic.ok_or_else(|| Fault::user(format!("topic {name} does not exist")))?;
+    let ingest_parts = Parts {
+        actor: life.id.clone(),
+        source: parts.source.clone(),
+        spool,
+        bus: parts.bus.clone(),
+        settings: parts.settings.clone(),
+    };
+    let now = parts.clock.now();
+    let ingest = Ingest::open(ingest_parts, topic.clone(), now, held, first).await?;
+    let window = Millis::try_from(parts.collector.dedupe_window.as_millis()).unwrap_or(Millis::MAX);
+    let ids = ids_in_tail(&parts.bus, &topic, now.saturating_sub(window), parts.collector.dedupe_ids).await?;
+    let handover = ingest.handover();
+    let owned = Owned { token: handover.token.clone(), since: handover.since, ids: Arc::new(ids) };
+    Ok((ingest, owned))
+}
+
+/// Reads back, and lets the spool forget what was seen on the bus.
+async fn prove(ingest: &mut Ingest, parts: &IngesterParts) -> Result<Sent> {
+    ingest.read_back().await?;
+    let (proven, path, link) = (ingest.proven(), parts.collector.spool.path.clone(), parts.link.spool.clone());
+    blocking(move || spool::Reader::open(&path, proven, &link)?.release(proven)).await?;
+    Ok(Sent::default())
+}
+
+/// Reads the spool from `from` on, as far as it is durable, and delivers what it reads.
+async fn follow(life: Life<Ingester>, parts: IngesterParts, spool: Uuid, from: Sequence, assignment: u64) {
+    let (ingester, incarnation) = (life.myself(), life.incarnation);
+    let (records, bytes) = (parts.settings.batch_records, parts.settings.batch_bytes);
+    let mut durable = parts.link.spool.durable();
+    let (mut position, mut reader) = (from, None);
+    loop {
+        let moved = |place: &Option<Place>| place.is_some_and(|end| end.spool != spool || end.next > position);
+        let Ok(end) = durable.wait_for(moved).await.map(|end| *end) else { return };
+        let result = match end {
+            Some(end) if end.spool == spool => {
+                life.vitals.lag.set(i64::try_from(end.next - position).unwrap_or(i64::MAX));
+                let (opened, parts) = (reader.take(), parts.clone());
+                let read = blocking(move || {
+                    let mut reader: spool::Reader = match opened {
+                        Some(reader) => reader,
+                        None => spool::Reader::open(&parts.collector.spool.path, position, &parts.link.spool)?,
+                    };
+                    let frames = reader.read(records, bytes, end.next)?;
+                    Ok((reader, frames))
+                });
+                read.await.and_then(|(opened, frames)| {
+                    reader = Some(opened);
+                    frames.into_iter().map(spooled).collect()
+                })
+            }
+            // The spool was lost and begun anew: another position on the bus.
+            _ => Err(Fault::external("the collector has begun another spool")),
+        };
+        let failed = result.is_err();
+        if let Some(last) = result.as_ref().ok().and_then(|events: &Vec<_>| events.last()) {
+            position = last.sequence() + 1;
+        }
+        if ingester.deliver(TakeSpooled { assignment, events: result }, incarnation).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// A frame of the spool as the ingester takes it.
+fn spooled(spool::Frame { sequence, entry }: spool::Frame) -> Result<Spooled> {
+    let token = (!entry.token.is_empty()).then(|| String::from_utf8_lossy(&entry.token).into_owned());
+    Ok(match entry.kind {
+        spool::Kind::Event => Spooled::Event { sequence, token, id: entry.id, value: entry.payload },
+        spool::Kind::Letter => Spooled::Letter { sequence, token, letter: oversized::letter(&entry.payload)? },
+    })
+}
+
+impl Actor for Ingester {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.open(ctx);
+        ctx.run_interval(READ_BACK, |ingester, ctx| {
+            ingester.read_back_due = true;
+            ingester.settle(ctx);
+        });
+    }
+}
+
+impl Supervised for Ingester {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        *self = self.life.reborn();
+    }
+}
+
+impl Handler<Delivery<DrainSpool>> for Ingester {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Delivery<DrainSpool>, ctx: &mut Context<Self>) {
+        self.draining = Some(delivery.message);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<Delivery<TakeSpooled>> for Ingester {
+    type Result = ();
+
+    fn handle(&mut self, delivery: Delivery<TakeSpooled>, ctx: &mut Context<Self>) {
+        if !delivery.is_for(self.life.incarnation) || delivery.message.assignment != self.assignment {
+            return self.life.vitals.stale_batches.add(1);
+        }
+        self.waiting.push_back(delivery);
+        self.settle(ctx);
+    }
+}
+

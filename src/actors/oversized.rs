@@ -1,0 +1,103 @@
+//! Events above the size bound: the payload is kept as a file beside the spool, and a dead letter
+//! points to it.
+
+use std::{
+    fs::{self, File},
+    hash::{DefaultHasher, Hasher},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{
+    bus::letters::DeadLetter,
+    collect::spool::{Entry, Kind},
+    fault::{Fault, Result},
+    model::Millis,
+};
+
+/// A payload on its way into its file.
+pub struct Oversized {
+    folder: PathBuf,
+    path: PathBuf,
+    file: File,
+    len: u64,
+    crc32c: u32,
+    hash: DefaultHasher,
+}
+
+/// A payload that is on disk for good.
+pub struct Kept {
+    /// What a repetition of the event has in common with it.
+    pub id: Bytes,
+    path: PathBuf,
+    len: u64,
+}
+
+impl Oversized {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn begin(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(|error| Fault::io(folder.display(), &error))?;
+        let path = folder.join(format!(".{}", Uuid::new_v4().simple()));
+        let file = File::create_new(&path).map_err(|error| Fault::io(path.display(), &error))?;
+        let (folder, hash) = (folder.to_owned(), DefaultHasher::new());
+        Ok(Self { folder, path, file, len: 0, crc32c: 0, hash })
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn append(&mut self, part: &[u8]) -> Result<()> {
+        self.file.write_all(part).map_err(|error| Fault::io(self.path.display(), &error))?;
+        self.len += part.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, part);
+        self.hash.write(part);
+        Ok(())
+    }
+
+    /// Ends the file, durably, under a name made of its bytes: a repetition finds it there.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn end(self) -> Result<Kept> {
+        let name = format!("{:08x}{:016x}-{}.event", self.crc32c, self.hash.finish(), self.len);
+        let path = self.folder.join(&name);
+        let io = |error: std::io::Error| Fault::io(path.display(), &error);
+        self.file.sync_all().map_err(io)?;
+        fs::rename(&self.path, &path).map_err(io)?;
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+        Ok(Kept { id: name.into(), path, len: self.len })
+    }
+}
+
+impl Kept {
+    /// The letter that points to the file, as an entry of the spool.
+    ///
+    /// # Errors
+    /// Never, as far as is known.
+    pub fn entry(&self, source: &str, token: Bytes, received: Millis) -> Result<Entry> {
+        let letter = DeadLetter {
+            reason: "oversized".to_owned(),
+            detail: format!("{source}: an event of {} bytes is above max_event; its data is in the file", self.len),
+            coordinate: format!("{source}/{}", String::from_utf8_lossy(&self.id)),
+            payload: None,
+            file: Some(self.path.display().to_string()),
+        };
+        let text = serde_json::to_vec(&letter).map_err(|error| Fault::internal(error.to_string()))?;
+        Ok(Entry { kind: Kind::Letter, received, token, id: self.id.clone(), payload: text.into() })
+    }
+}
+
+/// The letter of an entry.
+///
+/// # Errors
+/// `Data` if it is none.
+pub fn letter(payload: &[u8]) -> Result<DeadLetter> {
+    serde_json::from_slice(payload).map_err(|error| Fault::data(format!("is no letter: {error}")))
+}

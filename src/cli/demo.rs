@@ -1,0 +1,183 @@
+//! `howdah demo`: the wikimedia pipeline on an hour of recorded edits, many times faster, with a live
+//! view in which a person may kill actors. Ends with proof: the archive verified, the table read.
+
+use std::{
+    io::BufRead,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    DONE, GAVE_UP, LOSS, archive, block_on,
+    live::{Screen, lines},
+    table,
+    terminal::grouped,
+};
+use crate::{
+    config::{self, Pipeline, StageKind},
+    fault::{Fault, Result},
+    node::{self, End, Node},
+    recorded::{self, Feed, Options},
+};
+
+const EVENTS: &[u8] = include_bytes!("../../data/recentchange-2015-09-12.ndjson.gz");
+const PIPELINE: &str = include_str!("../../pipelines/wikimedia.toml");
+
+/// How often the view is drawn.
+const DRAW: Duration = Duration::from_millis(200);
+
+/// How to run the demo.
+#[derive(Args)]
+#[command(after_help = "Example:\n  howdah demo --for 30s\n\n\
+    Type an actor's number and Enter to kill it, q and Enter to end.")]
+pub struct Arguments {
+    /// End after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = config::parse_duration)]
+    time: Option<Duration>,
+    /// Events a second
+    #[arg(long, default_value_t = 50)]
+    speed: u32,
+    /// Keep everything in this folder (default: a temporary one, deleted at the end)
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// What kept it from starting or from reading its own results.
+pub fn run(arguments: &Arguments) -> Result<u8> {
+    let temporary = std::env::temp_dir().join(format!("howdah-demo-{}", std::process::id()));
+    let folder = arguments.keep.clone().unwrap_or_else(|| temporary.clone());
+    std::fs::create_dir_all(&folder).map_err(|error| Fault::io(folder.display(), &error))?;
+    let result = demo(arguments, &folder);
+    if arguments.keep.is_none() {
+        let _ = std::fs::remove_dir_all(&temporary);
+    }
+    result
+}
+
+fn demo(arguments: &Arguments, folder: &Path) -> Result<u8> {
+    let url = serve(arguments.speed)?;
+    let pipelines = pipelines(&url, folder)?;
+    println!("Real edits of 2015-09-12 from {url}, {} a second, through {} actors.", arguments.speed, count(&pipelines));
+    println!("Type an actor's number and Enter to kill it; q and Enter, or Ctrl-C, to end.\n");
+    let end = node::block_on(watch(pipelines.clone(), arguments.time))??;
+    println!();
+    let mut code = if end == End::GaveUp { GAVE_UP } else { DONE };
+    for pipeline in &pipelines {
+        for (name, report) in block_on(archive::verify(pipeline, true))?? {
+            archive::print(&name, &report, true);
+            if !report.findings.is_empty() {
+                code = LOSS;
+            }
+        }
+        for (name, rows) in block_on(table::totals(pipeline))?? {
+            println!("{name}: most edits by {}", rows.headings());
+            for (key, edits) in rows.top(10) {
+                println!("  {key:<24} {:>8}", grouped(edits));
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Serves the recorded events from a thread of its own; answers with the stream's URL.
+fn serve(speed: u32) -> Result<String> {
+    let feed = Arc::new(Feed::read(EVENTS, 0)?);
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|error| Fault::io("127.0.0.1", &error))?;
+    let address = listener.local_addr().map_err(|error| Fault::io("127.0.0.1", &error))?;
+    let options = Options { speed, keep_open: true, ..Options::default() };
+    let serving = move || block_on(recorded::serve(listener, feed, options, std::future::pending()));
+    std::thread::Builder::new()
+        .name("recorded events".to_owned())
+        .spawn(serving)
+        .map_err(|error| Fault::io("starting a thread", &error))?;
+    Ok(format!("http://{address}/v2/stream/recentchange"))
+}
+
+/// The shipped pipeline on the recorded stream, with shorter times so that a person sees it work.
+fn pipelines(url: &str, folder: &Path) -> Result<Vec<Pipeline>> {
+    let data = folder.display().to_string();
+    let environment = |name: &str| match name {
+        "WIKIMEDIA_URL" => Some(url.to_owned()),
+        "HOWDAH_DATA" => Some(data.clone()),
+        _ => None,
+    };
+    let mut pipelines = config::read("pipelines/wikimedia.toml", PIPELINE, &environment)
+        .map_err(|complaints| Fault::internal(complaints.first().map_or(String::new(), ToString::to_string)))?;
+    for stage in pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
+        match &mut stage.kind {
+            StageKind::Archiver(settings) => settings.roll_age = Duration::from_secs(3),
+            StageKind::Aggregator(settings) => settings.commit_interval = Duration::from_secs(1),
+            StageKind::Collector(_) | StageKind::Ingester { .. } => {}
+        }
+    }
+    Ok(pipelines)
+}
+
+fn count(pipelines: &[Pipeline]) -> u32 {
+    pipelines.iter().flat_map(|pipeline| &pipeline.stages).map(|stage| stage.replicas).sum()
+}
+
+/// Runs the pipelines and draws them until the time is over or a person ends it.
+async fn watch(pipelines: Vec<Pipeline>, time: Option<Duration>) -> Result<End> {
+    let mut node = Node::start(pipelines).await?;
+    let (mut orders, mut screen) = (typed(), Screen::new());
+    let ends_at = time.map(|time| Instant::now() + time);
+    let mut tick = tokio::time::interval(DRAW);
+    let mut interrupted = Box::pin(node::interrupted());
+    loop {
+        tokio::select! {
+            _ = tick.tick() => screen.draw(&lines(node.actors())),
+            Some(order) = orders.recv() => match order.trim() {
+                "q" => break,
+                number => kill(&node, number).await,
+            },
+            () = &mut interrupted => break,
+            () = until(ends_at) => break,
+            () = node.gave_up() => return Ok(End::GaveUp),
+        }
+    }
+    println!("\nEnding: each stage takes what the one before it left.");
+    let end = node.stop().await;
+    screen.draw(&lines(node.actors()));
+    Ok(end)
+}
+
+async fn kill(node: &Node, number: &str) {
+    let actor = number.parse::<usize>().ok().and_then(|number| node.actors().get(number.checked_sub(1)?));
+    if let Some(actor) = actor {
+        node.kill(&actor.id).await;
+    }
+}
+
+async fn until(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lines typed on standard input, read by a thread of its own because reading them blocks.
+fn typed() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(4);
+    let reading = move || {
+        for line in std::io::stdin().lock().lines().map_while(std::result::Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+        // At the end of input nobody types any more; the channel stays open for as long as it is read.
+        loop {
+            std::thread::park();
+        }
+    };
+    // Without this thread nothing can be typed, and all else works.
+    let _ = std::thread::Builder::new().name("typed".to_owned()).spawn(reading);
+    receiver
+}

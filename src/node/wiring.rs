@@ -1,0 +1,247 @@
+//! From checked settings to actors under supervision.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::{Node, Running};
+use crate::{
+    actors::{
+        Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Ingester, IngesterParts, Link,
+    },
+    bus::{
+        Bus, SharedBus,
+        embedded::{EmbeddedBus, Settings},
+    },
+    collect,
+    config::{BusSettings, Pipeline, Stage, StageKind, StoreSettings},
+    fault::{Fault, Result},
+    model::{ActorId, Clock, Epoch, NodeId, StageId, SystemClock, TopicName},
+    store::{SharedStore, local::LocalStore},
+    supervise::{
+        Life, Ref, Spec, Threads, Tree,
+        policy::{Backoff, Intensity, Strategy, Supervision},
+    },
+    vitals::Vitals,
+};
+
+/// What the node's own supervisor does when a pipeline gives up: it starts the pipeline again, a
+/// few times. Its own giving up ends the process.
+const NODE: Supervision = Supervision {
+    strategy: Strategy::OneForOne,
+    intensity: Intensity { restarts: 3, within: std::time::Duration::from_secs(300) },
+    backoff: Backoff {
+        base: std::time::Duration::from_secs(1),
+        cap: std::time::Duration::from_secs(30),
+        healthy: std::time::Duration::from_secs(300),
+    },
+};
+
+/// The store of these settings.
+///
+/// # Errors
+/// Those of opening it.
+pub fn open_store(settings: &StoreSettings) -> Result<SharedStore> {
+    let StoreSettings::Local { root } = settings;
+    Ok(Arc::new(LocalStore::open(root.clone())?))
+}
+
+/// The bus of these settings, for a look beside a running or stopped process.
+///
+/// # Errors
+/// Those of opening it.
+pub fn open_bus_read_only(settings: &BusSettings) -> Result<SharedBus> {
+    let BusSettings::Embedded { path } = settings;
+    Ok(Arc::new(EmbeddedBus::open_read_only(path)?))
+}
+
+/// What the actors of one pipeline have in common.
+struct Common {
+    pipeline: Pipeline,
+    node: NodeId,
+    bus: SharedBus,
+    store: SharedStore,
+    clock: Arc<dyn Clock>,
+    links: HashMap<StageId, Link>,
+}
+
+/// See [`Node::start`].
+pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let spawner = Arc::new(Threads::default());
+    let id = |pipeline: &Pipeline, stage: &str| ActorId {
+        pipeline: pipeline.id.clone(),
+        stage: stage.into(),
+        replica: 0,
+    };
+    let node_id = ActorId { pipeline: "node".into(), stage: "supervisor".into(), replica: 0 };
+    let mut root = Tree::new(Vitals::new(node_id), NODE, spawner.clone(), clock.clone());
+    let (mut buses, mut stores) = (HashMap::new(), HashMap::new());
+    let (mut running, mut actors) = (Vec::new(), Vec::new());
+    for pipeline in pipelines {
+        let bus = match buses.get(&pipeline.bus) {
+            Some(bus) => Arc::clone(bus),
+            None => {
+                let BusSettings::Embedded { path } = &pipeline.bus;
+                let bus: SharedBus = Arc::new(EmbeddedBus::open(Settings { path: path.clone() }, clock.clone())?);
+                buses.insert(pipeline.bus.clone(), bus.clone());
+                bus
+            }
+        };
+        let store = match stores.get(&pipeline.store) {
+            Some(store) => Arc::clone(store),
+            None => {
+                let store = open_store(&pipeline.store)?;
+                stores.insert(pipeline.store.clone(), store.clone());
+                store
+            }
+        };
+        for topic in &pipeline.topics {
+            bus.ensure_topic(topic).await.map_err(|fault| fault.at(format!("topic {}", topic.name)))?;
+        }
+        let vitals = Vitals::new(id(&pipeline, "supervisor"));
+        let tree = Tree::new(vitals, pipeline.supervision, spawner.clone(), clock.clone());
+        let links = pipeline.stages.iter().map(|stage| (stage.id.clone(), Link::default())).collect();
+        let common = Common { pipeline, node: host(), bus, store, clock: clock.clone(), links };
+        let mut wired = Wired::new(tree);
+        common.wire(&mut wired)?;
+        // People read from the source on; actors start from the sinks on.
+        actors.extend(wired.vitals.into_iter().rev());
+        running.push(Running {
+            supervisor: root.branch(wired.tree),
+            bus: common.bus,
+            collectors: wired.collectors,
+            ingesters: wired.ingesters,
+            archivers: wired.archivers,
+            aggregators: wired.aggregators,
+        });
+    }
+    let (said, gave_up) = watch::channel(false);
+    let last_words = Arc::new(Mutex::new(String::new()));
+    let words = last_words.clone();
+    let root = root.start(move |who: &ActorId, why: &str| {
+        *words.lock().unwrap_or_else(PoisonError::into_inner) = format!("{who}: {why}");
+        said.send_replace(true);
+    })?;
+    Ok(Node { root, pipelines: running, actors, gave_up, last_words })
+}
+
+/// What wiring a pipeline gives.
+struct Wired {
+    tree: Tree,
+    vitals: Vec<Arc<Vitals>>,
+    collectors: Vec<Ref<Collector>>,
+    ingesters: Vec<Ref<Ingester>>,
+    archivers: Vec<(TopicName, Ref<Archiver>)>,
+    aggregators: Vec<(TopicName, Ref<Aggregator>)>,
+}
+
+impl Wired {
+    fn new(tree: Tree) -> Self {
+        Self {
+            tree,
+            vitals: Vec::new(),
+            collectors: Vec::new(),
+            ingesters: Vec::new(),
+            archivers: Vec::new(),
+            aggregators: Vec::new(),
+        }
+    }
+}
+
+impl Common {
+    /// Adds every actor to the tree, sinks first.
+    fn wire(&self, wired: &mut Wired) -> Result<()> {
+        for stage in &self.pipeline.stages {
+            match &stage.kind {
+                StageKind::Aggregator(settings) => {
+                    let parts = AggregatorParts {
+                        settings: Arc::new(settings.clone()),
+                        replicas: stage.replicas,
+                        bus: self.bus.clone(),
+                        store: self.store.clone(),
+                        clock: self.clock.clone(),
+                    };
+                    for replica in (0..stage.replicas).rev() {
+                        let parts = parts.clone();
+                        let actor = self.child(wired, stage, replica, move |life| Aggregator::new(life, parts.clone()));
+                        wired.aggregators.push((settings.topic.clone(), actor));
+                    }
+                }
+                StageKind::Archiver(settings) => {
+                    let parts = ArchiverParts {
+                        settings: Arc::new(settings.clone()),
+                        replicas: stage.replicas,
+                        node: self.node.clone(),
+                        epoch: Epoch(1),
+                        bus: self.bus.clone(),
+                        store: self.store.clone(),
+                        clock: self.clock.clone(),
+                    };
+                    for replica in (0..stage.replicas).rev() {
+                        let parts = parts.clone();
+                        let actor = self.child(wired, stage, replica, move |life| Archiver::new(life, parts.clone()));
+                        wired.archivers.push((settings.topic.clone(), actor));
+                    }
+                }
+                StageKind::Ingester { .. } | StageKind::Collector(_) => {}
+            }
+        }
+        for stage in &self.pipeline.stages {
+            if let StageKind::Ingester { collector, settings } = &stage.kind {
+                let (link, told) = self.collector(collector)?;
+                let parts = IngesterParts {
+                    settings: Arc::new(settings.clone()),
+                    collector: told,
+                    source: self.source(collector),
+                    bus: self.bus.clone(),
+                    link,
+                    clock: self.clock.clone(),
+                };
+                let actor = self.child(wired, stage, 0, move |life| Ingester::new(life, parts.clone()));
+                wired.ingesters.push(actor);
+            }
+        }
+        for stage in &self.pipeline.stages {
+            if let StageKind::Collector(_) = &stage.kind {
+                let (link, settings) = self.collector(&stage.id)?;
+                let (source, node, clock) = (self.source(&stage.id), self.node.clone(), self.clock.clone());
+                let parts = CollectorParts { settings, source, node, link, clock };
+                let actor = self.child(wired, stage, 0, move |life| Collector::new(life, parts.clone()));
+                wired.collectors.push(actor);
+            }
+        }
+        Ok(())
+    }
+
+    fn child<A>(&self, wired: &mut Wired, stage: &Stage, replica: u32, make: impl Fn(Life<A>) -> A + Send + 'static) -> Ref<A>
+    where
+        A: actix::Actor<Context = actix::Context<A>> + actix::Supervised,
+    {
+        let id = ActorId { pipeline: self.pipeline.id.clone(), stage: stage.id.clone(), replica };
+        let vitals = Vitals::new(id);
+        wired.vitals.push(vitals.clone());
+        wired.tree.child(Spec::new(vitals, stage.supervision, make))
+    }
+
+    /// What a collector shares with its ingester, and what it was told.
+    fn collector(&self, id: &StageId) -> Result<(Link, Arc<collect::Settings>)> {
+        let stage = self.pipeline.stages.iter().find(|stage| stage.id == *id);
+        match (self.links.get(id), stage.map(|stage| &stage.kind)) {
+            (Some(link), Some(StageKind::Collector(settings))) => Ok((link.clone(), Arc::new(settings.clone()))),
+            _ => Err(Fault::internal(format!("stage {id} is no collector, and the configuration was checked"))),
+        }
+    }
+
+    fn source(&self, collector: &StageId) -> String {
+        format!("{}/{collector}", self.pipeline.id)
+    }
+}
+
+/// What this machine calls itself.
+fn host() -> NodeId {
+    NodeId::new(rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
