@@ -1,12 +1,22 @@
 //! The live table: event-time windows over a topic, readable at any moment.
+
+mod definition;
+pub mod window;
+
+#[cfg(test)]
+mod testing;
+
+use std::time::Duration;
+
+pub use definition::{Column, Columns, Definition, Op, complaints};
+
 use crate::{
     model::{Pointer, TopicName},
     store::StorePath,
 };
-use std::time::Duration;
 
 /// The unit of an event's time when it is a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeUnit {
     /// Seconds since 1970 (a fraction is allowed).
