@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Filter, Key, Measure, MeasureKind, Settings, TimeUnit, window::MAX_WINDOW};
+use super::{
+    Filter, Key, Measure, MeasureKind, Settings, TimeUnit,
+    window::{Grid, MAX_WINDOW},
+};
 use crate::{
     fault::{Fault, Result},
     model::{Millis, Pointer},
@@ -150,6 +153,26 @@ impl Definition {
     /// `Internal`, which would be a mistake in this file.
     pub fn text(&self) -> Result<String> {
         serde_json::to_string(self).map_err(|error| Fault::internal(format!("table definition: {error}")))
+    }
+
+    /// The grid of its windows and hours.
+    pub fn grid(&self) -> Grid {
+        Grid::new(self.window_ms, self.lateness_ms)
+    }
+
+    /// How this definition differs from another, a sentence for each part.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let parts = |definition| match serde_json::to_value(definition) {
+            Ok(serde_json::Value::Object(parts)) => parts,
+            _ => serde_json::Map::new(),
+        };
+        let (ours, theirs) = (parts(self), parts(other));
+        let differ = ours.iter().filter(|(part, value)| theirs.get(*part) != Some(*value));
+        differ
+            .map(|(part, value)| {
+                format!("{part} is {value}, not {}", theirs.get(part).unwrap_or(&serde_json::Value::Null))
+            })
+            .collect()
     }
 
     /// The columns that follow from it.
@@ -294,7 +317,7 @@ mod tests {
         for good in [1, 15, 60, 900, 3600, 7200, 86_400] {
             let mut settings = settings();
             settings.window = Duration::from_secs(good);
-            assert!(super::complaints(&settings).is_empty(), "{good} s");
+            assert!(complaints(&settings).is_empty(), "{good} s");
         }
         check(|s| s.window = Duration::from_secs(7), "divide an hour");
         check(|s| s.window = Duration::from_secs(5400), "divide an hour");

@@ -1,6 +1,11 @@
 //! The live table: event-time windows over a topic, readable at any moment.
 
+mod committer;
 mod definition;
+pub mod delta;
+mod lane;
+mod parquet;
+mod show;
 pub mod window;
 
 #[cfg(test)]
@@ -8,7 +13,11 @@ mod testing;
 
 use std::time::Duration;
 
+pub use committer::{Committer, Proposal};
 pub use definition::{Column, Columns, Definition, Op, complaints};
+pub use delta::{LaneId, Outcome, Positions, Snapshot};
+pub use lane::{Lane, Sealed, Taken};
+pub use show::{View, show};
 
 use crate::{
     model::{Pointer, TopicName},

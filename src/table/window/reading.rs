@@ -63,7 +63,7 @@ impl Plan {
         }
         let definition = Definition::of(settings);
         Self {
-            grid: Grid::new(millis(settings.window), millis(settings.lateness)),
+            grid: definition.grid(),
             columns: definition.columns(),
             delay: millis(settings.watermark_delay),
             future_bound: millis(settings.future_bound),
