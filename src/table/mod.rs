@@ -10,6 +10,8 @@ pub mod window;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -75,6 +75,8 @@ pub enum Mishap {
     Unanswered,
     /// What it should, and then every call fails for this many more.
     DoneThenAway(u32),
+    /// Lets the rival's bytes take the place first.
+    Beaten,
 }
 
 /// A store in memory that misbehaves as told.
@@ -83,6 +85,8 @@ pub struct Scripted {
     pub files: Arc<Mutex<BTreeMap<StorePath, Bytes>>>,
     pub puts: Mutex<VecDeque<Mishap>>,
     pub closes_fail: Mutex<u32>,
+    /// What takes the place in [`Mishap::Beaten`].
+    pub rival: Mutex<Bytes>,
     away: Mutex<u32>,
 }
 
@@ -95,6 +99,17 @@ impl Scripted {
         let prefix = format!("{}/", folder.as_str());
         let files = self.files.lock().unwrap();
         files.keys().filter_map(|path| path.as_str().strip_prefix(&prefix).map(str::to_owned)).collect()
+    }
+
+    /// Another store with the same files, which goes its own way.
+    pub fn fork(&self) -> Self {
+        let files = self.files.lock().unwrap().clone();
+        Self { files: Arc::new(Mutex::new(files)), ..Self::default() }
+    }
+
+    /// Ends what [`Mishap::DoneThenAway`] began.
+    pub fn come_back(&self) {
+        *self.away.lock().unwrap() = 0;
     }
 
     fn here(&self) -> Result<()> {
@@ -127,13 +142,17 @@ impl Store for Scripted {
         self.here()?;
         let mishap = self.puts.lock().unwrap().pop_front().unwrap_or(Mishap::None);
         let mut files = self.files.lock().unwrap();
+        if mishap == Mishap::Beaten {
+            files.insert(path.clone(), self.rival.lock().unwrap().clone());
+            return Ok(Put::Exists);
+        }
         if mishap != Mishap::Lost && !files.contains_key(path) {
             files.insert(path.clone(), bytes);
         } else if mishap == Mishap::None {
             return Ok(Put::Exists);
         }
         match mishap {
-            Mishap::None => Ok(Put::Created),
+            Mishap::None | Mishap::Beaten => Ok(Put::Created),
             Mishap::Lost | Mishap::Unanswered => Err(Fault::external("scripted: no answer").unknown_effect()),
             Mishap::DoneThenAway(calls) => {
                 *self.away.lock().unwrap() = calls;

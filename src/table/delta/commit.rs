@@ -122,7 +122,7 @@ pub async fn create(
     Ok(snapshot)
 }
 
-/// Commits; `snapshot` is the newest afterwards, whatever the outcome.
+/// Commits; `snapshot` is what the outcome was judged by, or newer.
 ///
 /// The same change may be given again after a fault: if it had landed, that is seen.
 ///
@@ -178,7 +178,10 @@ async fn conclude(
     version: u64,
 ) -> Result<Outcome> {
     if is_there(store, pause, &version_path(snapshot.table(), version - 1)).await? {
-        snapshot.refresh(store).await.map_err(|fault| fault.kind(Kind::Unknown).unknown_effect())?;
+        // It is made, whatever this reading says; the next commit reads again.
+        if snapshot.refresh(store).await.is_err() {
+            rare("table.committed_unseen");
+        }
         return Ok(Outcome::Committed { version });
     }
     rare("table.log_cleaned");
