@@ -1,12 +1,33 @@
 //! The live table: event-time windows over a topic, readable at any moment.
+
+mod committer;
+mod definition;
+pub mod delta;
+mod lane;
+mod parquet;
+mod show;
+pub mod window;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use committer::{Committer, Proposal};
+pub use definition::{Column, Columns, Definition, Op, complaints};
+pub use delta::{LaneId, Outcome, Positions, Snapshot};
+pub use lane::{Lane, Sealed, Taken};
+pub use show::{View, show};
+
 use crate::{
     model::{Pointer, TopicName},
     store::StorePath,
 };
-use std::time::Duration;
 
 /// The unit of an event's time when it is a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeUnit {
     /// Seconds since 1970 (a fraction is allowed).
