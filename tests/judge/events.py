@@ -14,16 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from crc32c import crc32c
 from murmur2 import partition_of
 
 MISSING = object()
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a plain or gzipped file, without their newlines; empty ones are not events."""
+    """The lines of a plain or gzipped file, without their ends; empty ones are not events."""
     with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
         for line in file:
-            if line := line.removesuffix(b"\n"):
+            if line := line.rstrip(b"\r\n"):
                 yield line
 
 
@@ -65,12 +66,29 @@ def text_at(event: Any, pointer: str) -> str | None:
             return None
 
 
-def source_topic(event: Any) -> str:
-    """The topic at the source, within which order is promised.
+class SourceTopics:
+    """Which topic of the source each event came from: order is promised within one of these only.
 
-    Wikimedia's stream interleaves the topics of two data centres; each event names its own.
+    Wikimedia's stream interleaves the topics of two data centres, differently on each connection.
+    `howdah serve-events` does the same: events that name two topics or more in `/meta/topic` keep
+    them (one without a name is of the first that is named); else those events go to the second
+    topic whose id, or whose line if there is none, has a CRC-32C divisible by four.
     """
-    return text_at(event, "/meta/topic") or ""
+
+    def __init__(self) -> None:
+        self.named: list[str | None] = []
+        self.divided: list[str] = []
+
+    def add(self, line: bytes, event: Any) -> None:
+        name, identity = at(event, "/meta/topic"), at(event, "/meta/id")
+        self.named.append(name if isinstance(name, str) else None)
+        data = identity.encode() if isinstance(identity, str) else line
+        self.divided.append("codfw" if crc32c(data) % 4 == 0 else "eqiad")
+
+    def of_all(self) -> list[str]:
+        """The topic of each event, in the order in which they were added."""
+        names = list(dict.fromkeys(name for name in self.named if name is not None))
+        return self.divided if len(names) < 2 else [name or names[0] for name in self.named]
 
 
 def digest(line: bytes) -> bytes:
@@ -87,9 +105,9 @@ class Served:
 
     def __init__(self, path: Path, num_partitions: int, key: str | None, distinct: str | None = None) -> None:
         self.places: defaultdict[bytes, list[int]] = defaultdict(list)
-        self.topics: list[str] = []
         self.homes: list[int | None] = []
         self.ids: list[str] = []
+        topics = SourceTopics()
         homes: dict[str, int] = {}
         known: set[str] = set()
         for line in read_lines(path):
@@ -102,13 +120,14 @@ class Served:
             text = text_at(event, key) if key else None
             if text is not None and text not in homes:
                 homes[text] = partition_of(text, num_partitions)
-            self.places[digest(line)].append(len(self.topics))
-            self.topics.append(source_topic(event))
+            self.places[digest(line)].append(len(self.ids))
+            topics.add(line, event)
             self.homes.append(None if text is None else homes[text])
             self.ids.append(text_at(event, "/meta/id") or "without id")
+        self.topics = topics.of_all()
 
     def __len__(self) -> int:
-        return len(self.topics)
+        return len(self.ids)
 
     def name(self, index: int) -> str:
         return f"event {index + 1} ({self.ids[index]})"

@@ -2,10 +2,11 @@
 
     readers.py --table DIR --seconds 60 --interval 0.1 --until-file DONE --samples FILE
 
-`deltalake` and DuckDB take turns. No open may fail once the table has existed; a reader that saw
-a version, or a sum of edits, never sees a smaller one afterwards. A random sample of the snapshots
-goes to a file, for `judge.py snapshots` to prove them. Ends with one line of JSON; exit code 1 if
-anything was wrong.
+`deltalake` and DuckDB take turns, each in a thread of its own, so that a slow open of one does not
+hold up the other. No open may fail once the table has existed; a reader that saw a version, or a
+sum of edits, never sees a smaller one afterwards. A random sample of the snapshots goes to a file,
+for `judge.py snapshots` to prove them. Ends with one line of JSON; exit code 1 if anything was
+wrong.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import argparse
 import json
 import random
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import readings
 from deltalog import Log
@@ -33,82 +35,100 @@ class Seen:
     """What one reader saw."""
 
     opens: int = 0
+    errors: int = 0
+    went_back: int = 0
     first_version: int | None = None
     last_version: int = -1
     last_edits: int = 0
     slowest_ms: int = 0
+    complaints: list[str] = field(default_factory=list)
+
+    def complain(self, text: str) -> None:
+        if len(self.complaints) < SHOWN:
+            self.complaints.append(text)
 
 
 @dataclass
-class Summary:
-    """The last line."""
+class Sample:
+    """A snapshot, and the versions between which it must lie."""
 
-    opens: int = 0
-    errors: int = 0
-    went_back: int = 0
-    samples: int = 0
-    complaints: list[str] = field(default_factory=list)
-    readers: dict[str, Seen] = field(default_factory=lambda: {"deltalake": Seen(), "duckdb": Seen()})
+    low: int
+    high: int
+    rows: list[Row]
 
 
-class Watch:
+class Reader:
     """Opens the table and keeps a sample of what it saw."""
 
-    def __init__(self, table: Path, num_samples: int, seed: int) -> None:
+    def __init__(self, name: str, table: Path, num_samples: int, seed: int) -> None:
+        self.name = name
         self.table = table
         self.num_samples = num_samples
-        self.random = random.Random(seed)
+        self.random = random.Random(f"{name}/{seed}")
         self.connection = readings.duckdb_connection()
-        self.summary = Summary()
-        self.samples: list[dict[str, Any]] = []
-
-    def exists(self) -> bool:
-        return (self.table / "_delta_log" / f"{0:020}.json").exists()
+        self.seen = Seen()
+        self.samples: list[Sample] = []
 
     def newest(self) -> int:
         return max(int(path.stem) for path in (self.table / "_delta_log").glob("[0-9]" * 20 + ".json"))
 
-    def open(self, reader: str) -> None:
-        summary, seen = self.summary, self.summary.readers[reader]
-        summary.opens += 1
+    def open(self) -> None:
+        seen = self.seen
         seen.opens += 1
         began, low = time.monotonic(), self.newest()
         try:
-            if reader == "deltalake":
-                low, rows = readings.by_deltalake(self.table)
-                high = low
-            else:
+            if self.name == "deltalake":
+                high, rows = readings.by_deltalake(self.table)
+                low = high
+            else:  # does not say which version it read
                 rows = readings.by_duckdb(self.connection, self.table)
                 high = self.newest()
         except Exception as why:  # whatever it is, a user would have seen it
-            summary.errors += 1
-            self.complain(f"{reader}, version {low} or later: {type(why).__name__}: {why}")
+            seen.errors += 1
+            seen.complain(f"version {low} or later: {type(why).__name__}: {why}")
             return
         seen.slowest_ms = max(seen.slowest_ms, int((time.monotonic() - began) * 1000))
-        self.moved(reader, seen, high, sum(row.edits for row in rows))
-        self.sample(reader, low, high, rows)
+        self.moved(high, sum(row.edits for row in rows))
+        self.sample(Sample(low, high, rows))
 
-    def moved(self, reader: str, seen: Seen, version: int, edits: int) -> None:
+    def moved(self, version: int, edits: int) -> None:
+        seen = self.seen
         if version < seen.last_version or edits < seen.last_edits:
-            self.summary.went_back += 1
+            seen.went_back += 1
             before = f"version {seen.last_version} with {seen.last_edits} edits"
-            self.complain(f"{reader}: version {version} with {edits} edits after {before}")
+            seen.complain(f"version {version} with {edits} edits after {before}")
         if seen.first_version is None:
             seen.first_version = version
         seen.last_version, seen.last_edits = version, edits
 
-    def sample(self, reader: str, low: int, high: int, rows: list[Row]) -> None:
+    def sample(self, sample: Sample) -> None:
         """Keeps each open with the same chance, whatever their number (Vitter's algorithm R)."""
-        at = self.summary.opens - 1
-        if at >= self.num_samples and (at := self.random.randrange(self.summary.opens)) >= self.num_samples:
-            return
-        log = Log(self.table, Report())
-        positions = {version: positions_of(log.state(version).next()) for version in range(low, high + 1)}
-        self.samples[at : at + 1] = [{"reader": reader, "positions": positions, "rows": rows}]
+        at = self.seen.opens - 1
+        if at < self.num_samples or (at := self.random.randrange(self.seen.opens)) < self.num_samples:
+            self.samples[at : at + 1] = [sample]
 
-    def complain(self, text: str) -> None:
-        if len(self.summary.complaints) < SHOWN:
-            self.summary.complaints.append(text)
+
+def keep_opening(reader: Reader, first: float, interval: float, over: Callable[[], bool]) -> None:
+    """Opens the table at each tick; after a slow open the ticks missed are left out."""
+    due = first
+    while True:
+        time.sleep(max(0.0, due - time.monotonic()))
+        if over():
+            return
+        if (reader.table / "_delta_log" / f"{0:020}.json").exists():
+            reader.open()
+        due = max(due + interval, time.monotonic())
+
+
+def write_samples(path: Path, table: Path, watching: list[Reader]) -> None:
+    """Each with the positions of the versions that it may be: a log does not change afterwards."""
+    log = Log(table, Report())
+    with path.open("w") as file:
+        for reader in watching:
+            for sample in reader.samples:
+                versions = range(sample.low, sample.high + 1)
+                positions = {version: positions_of(log.state(version).next()) for version in versions}
+                file.write(json.dumps({"reader": reader.name, "positions": positions, "rows": sample.rows}) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,23 +138,38 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--interval", type=float, default=0.1, help="seconds between two opens of either reader")
     parser.add_argument("--until-file", type=Path, help="until this file exists")
     parser.add_argument("--samples", type=Path, help="where the sampled snapshots go, as JSON lines")
-    parser.add_argument("--num-samples", type=int, default=50)
+    parser.add_argument("--num-samples", type=int, default=50, help="snapshots to keep of each reader")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
 
-    watch = Watch(args.table, args.num_samples, args.seed)
-    end = due = time.monotonic()
-    end += args.seconds
-    while due < end and not (args.until_file and args.until_file.exists()):
-        if watch.exists():
-            watch.open("duckdb" if watch.summary.opens % 2 else "deltalake")
-        due = max(due + args.interval, time.monotonic())
-        time.sleep(max(0.0, due - time.monotonic()))
+    watching = [Reader(name, args.table, args.num_samples, args.seed) for name in ("deltalake", "duckdb")]
+    began = time.monotonic()
+
+    def over() -> bool:
+        return time.monotonic() - began > args.seconds or bool(args.until_file and args.until_file.exists())
+
+    threads = [
+        threading.Thread(target=keep_opening, args=(reader, began + args.interval * turn, args.interval * 2, over))
+        for turn, reader in enumerate(watching)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.monotonic() - began
     if args.samples:
-        args.samples.write_text("".join(json.dumps(sample) + "\n" for sample in watch.samples))
-    watch.summary.samples = len(watch.samples)
-    print(json.dumps(asdict(watch.summary)))
-    return VIOLATED if watch.summary.errors or watch.summary.went_back else HOLDS
+        write_samples(args.samples, args.table, watching)
+    seen = [reader.seen for reader in watching]
+    summary = {
+        "opens": sum(one.opens for one in seen),
+        "opens_per_second": round(sum(one.opens for one in seen) / seconds, 1),
+        "errors": sum(one.errors for one in seen),
+        "went_back": sum(one.went_back for one in seen),
+        "samples": sum(len(reader.samples) for reader in watching),
+        "readers": {reader.name: asdict(reader.seen) for reader in watching},
+    }
+    print(json.dumps(summary))
+    return VIOLATED if summary["errors"] or summary["went_back"] else HOLDS
 
 
 if __name__ == "__main__":

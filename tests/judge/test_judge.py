@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shutil
 import tempfile
 import unittest
@@ -103,27 +104,49 @@ class ArchiveContent(ArchiveCase):
         self.assert_holds(self.judge("--distinct", "/meta/id"))
 
     def test_swapped_lines(self) -> None:
-        partitions = by_wiki(self.lines, NUM_PARTITIONS)
+        lines = self.in_two_topics()
+        partitions = by_wiki(lines, NUM_PARTITIONS)
         fullest = max(partitions, key=len)
-        fullest[3], fullest[4] = fullest[4], fullest[3]
+        fullest[2], fullest[4] = fullest[4], fullest[2]
         self.archive(partitions)
         self.assert_named(self.judge(), "swapped")
         self.assert_holds(self.judge("--order", "none"))
 
+    def in_two_topics(self) -> list[bytes]:
+        """Serves the events with the first in codfw, all others in eqiad."""
+        lines = [self.lines[0].replace(b"eqiad", b"codfw"), *self.lines[1:]]
+        self.serve(lines)
+        return lines
+
     def test_every_line_behind_one_that_came_too_early_is_swapped(self) -> None:
-        partitions = by_wiki(self.lines, NUM_PARTITIONS)
+        lines = self.in_two_topics()
+        partitions = by_wiki(lines, NUM_PARTITIONS)
         fullest = max(partitions, key=len)
-        fullest.insert(3, fullest.pop(7))
+        place = fullest.index(lines[-1])
+        self.assertGreater(place, 8)
+        fullest.insert(place - 8, fullest.pop(place))
+        before = sum(b"eqiad" in line for line in fullest[place - 7 : place + 1])
         self.archive(partitions)
         _, out = judged = self.judge()
         self.assert_named(judged, "swapped")
-        self.assertIn("4 swapped", out)
+        self.assertIn(f"{before} swapped", out)
 
     def test_source_topics_may_interleave_anyhow(self) -> None:
         lines = [line.replace(b"eqiad", b"codfw") if nth % 2 else line for nth, line in enumerate(self.lines)]
         self.serve(lines)
         self.archive(by_wiki(lines[::2] + lines[1::2], NUM_PARTITIONS))
         self.assert_holds(self.judge())
+
+    def test_events_that_name_one_topic_are_of_two_by_the_checksum_of_their_id(self) -> None:
+        def second(line: bytes) -> bool:
+            return crc32c(json.loads(line)["meta"]["id"].encode()) % 4 == 0
+
+        lines = sorted(self.lines, key=second)
+        self.assertNotEqual(lines, self.lines)
+        self.archive(by_wiki(lines, NUM_PARTITIONS))
+        self.assert_holds(self.judge())
+        self.archive(by_wiki(sorted(self.lines), NUM_PARTITIONS))
+        self.assert_named(self.judge(), "swapped")
 
     def test_a_wrong_partition(self) -> None:
         partitions = by_wiki(self.lines, NUM_PARTITIONS)

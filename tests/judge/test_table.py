@@ -347,7 +347,7 @@ class Readers(Case):
         writer.join()
         summary = json.loads(out.getvalue())
         self.assertEqual((code, summary["errors"], summary["went_back"]), (0, 0, 0), summary)
-        self.assertEqual(summary["samples"], min(30, summary["opens"]))
+        self.assertEqual(summary["samples"], sum(min(30, seen["opens"]) for seen in summary["readers"].values()))
         for seen in summary["readers"].values():
             self.assertGreater(seen["last_version"], seen["first_version"])
         self.assert_holds(self.judge(archive, samples))
@@ -386,15 +386,15 @@ class Readers(Case):
         archive.write([self.lines])
         table = PlantedTable(self.folder / "table")
         table.commit(0, archive.offsets[0], 50)
-        watch = readers.Watch(table.folder, 10, 0)
-        watch.open("deltalake")
-        watch.open("duckdb")
-        self.assertEqual((watch.summary.errors, watch.summary.went_back), (0, 0))
+        watching = [readers.Reader(name, table.folder, 10, 0) for name in ("deltalake", "duckdb")]
+        for reader in watching:
+            reader.open()
+            self.assertEqual((reader.seen.errors, reader.seen.went_back), (0, 0))
         table.commit(0, archive.offsets[0], 20)
-        watch.open("deltalake")
-        watch.open("duckdb")
-        self.assertEqual((watch.summary.errors, watch.summary.went_back), (0, 2))
+        for reader in watching:
+            reader.open()
+            self.assertEqual((reader.seen.errors, reader.seen.went_back), (0, 1))
         (table.folder / "_delta_log" / f"{table.version:020}.json").write_text("{")
-        watch.open("deltalake")
-        watch.open("duckdb")
-        self.assertEqual(watch.summary.errors, 2, watch.summary.complaints)
+        for reader in watching:
+            reader.open()
+            self.assertEqual(reader.seen.errors, 1, reader.seen.complaints)
