@@ -21,7 +21,7 @@ use crate::{
     config::{self, Pipeline, StageKind},
     fault::{Fault, Result},
     node::{self, End, Node},
-    recorded::{self, Feed, Options},
+    recorded::{self, Feed, Layout, Options},
 };
 
 const EVENTS: &[u8] = include_bytes!("../../data/recentchange-2015-09-12.ndjson.gz");
@@ -39,8 +39,8 @@ pub struct Arguments {
     #[arg(long = "for", value_name = "TIME", value_parser = config::parse_duration)]
     time: Option<Duration>,
     /// Events a second
-    #[arg(long, default_value_t = 50)]
-    speed: u32,
+    #[arg(long, default_value_t = 50.0)]
+    speed: f64,
     /// Keep everything in this folder (default: a temporary one, deleted at the end)
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -77,7 +77,7 @@ fn demo(arguments: &Arguments, folder: &Path) -> Result<u8> {
             }
         }
         for (name, rows) in block_on(table::totals(pipeline))?? {
-            println!("{name}: most edits by {}", rows.headings());
+            println!("{name}: {}", rows.headings());
             for (key, edits) in rows.top(10) {
                 println!("  {key:<24} {:>8}", grouped(edits));
             }
@@ -87,16 +87,25 @@ fn demo(arguments: &Arguments, folder: &Path) -> Result<u8> {
 }
 
 /// Serves the recorded events from a thread of its own; answers with the stream's URL.
-fn serve(speed: u32) -> Result<String> {
-    let feed = Arc::new(Feed::read(EVENTS, 0)?);
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).map_err(|error| Fault::io("127.0.0.1", &error))?;
-    let address = listener.local_addr().map_err(|error| Fault::io("127.0.0.1", &error))?;
-    let options = Options { speed, keep_open: true, ..Options::default() };
-    let serving = move || block_on(recorded::serve(listener, feed, options, std::future::pending()));
+fn serve(speed: f64) -> Result<String> {
+    let feed = Arc::new(Feed::load(EVENTS, Layout::default())?);
+    let (tell, told) = std::sync::mpsc::channel();
+    let serving = move || {
+        block_on(async {
+            let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await;
+            let listener = listener.map_err(|error| Fault::io("listening on 127.0.0.1", &error))?;
+            let options = Options { speed, ..Options::default() };
+            let (served, work) = recorded::serve(listener, feed, options, std::future::pending())?;
+            let _ = tell.send(served.addr);
+            work.await;
+            Ok(())
+        })
+    };
     std::thread::Builder::new()
         .name("recorded events".to_owned())
-        .spawn(serving)
+        .spawn(move || serving().and_then(|served: Result<()>| served))
         .map_err(|error| Fault::io("starting a thread", &error))?;
+    let address = told.recv().map_err(|_| Fault::external("127.0.0.1: no port is free for the recorded events"))?;
     Ok(format!("http://{address}/v2/stream/recentchange"))
 }
 
