@@ -52,6 +52,7 @@ pub struct Aggregator {
     /// Absent while a commit or the opening of lanes runs.
     committer: Option<Committer>,
     slots: BTreeMap<Partition, Slot>,
+    assignments: u64,
     last_commit: Instant,
     draining: Option<Drain>,
     failures: u32,
@@ -79,6 +80,7 @@ impl Aggregator {
             topic: None,
             committer: None,
             slots: BTreeMap::new(),
+            assignments: 0,
             last_commit: Instant::now(),
             draining: None,
             failures: 0,
@@ -114,14 +116,22 @@ impl Aggregator {
         lanes.into_iter().for_each(|(partition, lane)| self.assign(partition, lane, 0, ctx));
     }
 
+    /// Gives a lane a new reader.
+    fn reassign(&mut self, partition: Partition, ctx: &mut Context<Self>) {
+        if let Some(slot) = self.slots.remove(&partition) {
+            ctx.cancel_future(slot.reader);
+            self.life.vitals.stale_batches.add(slot.waiting.len() as u64);
+            self.assign(partition, slot.lane, slot.fresh, ctx);
+        }
+    }
+
     /// Puts a lane into its slot with a reader that begins where it stands.
     fn assign(&mut self, partition: Partition, lane: Lane, fresh: u64, ctx: &mut Context<Self>) {
         let Some(topic) = self.topic.clone() else { return };
-        let before = self.slots.remove(&partition);
-        let assignment = before.as_ref().map_or(0, |slot| slot.assignment) + 1;
-        if let Some(before) = before {
+        self.assignments += 1;
+        let assignment = self.assignments;
+        if let Some(before) = self.slots.remove(&partition) {
             ctx.cancel_future(before.reader);
-            self.life.vitals.stale_batches.add(before.waiting.len() as u64);
         }
         let reading = feed(self.parts.bus.clone(), topic, partition, lane.at(), assignment, self.life.clone());
         let reader = ctx.spawn(reading.into_actor(self));
@@ -166,8 +176,7 @@ impl Aggregator {
                 }
                 Taken::Elsewhere => {
                     self.life.vitals.stale_batches.add(1);
-                    let (lane, fresh) = (slot.lane.clone(), slot.fresh);
-                    return self.assign(partition, lane, fresh, ctx);
+                    return self.reassign(partition, ctx);
                 }
                 Taken::ReplayGone => return self.restore(partition, ctx),
             }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::assignment::{Drain, TakeBatch, feed, partitions_of};
 use crate::{
@@ -115,17 +115,19 @@ impl Archiver {
 
     /// Gives a lane back to its slot and a reader that begins where it stands.
     fn assign(&mut self, partition: Partition, lane: Lane, ctx: &mut Context<Self>) {
-        let (Some(topic), Some(slot)) = (self.topic.clone(), self.slots.get_mut(&partition)) else { return };
+        let Some(topic) = self.topic.clone() else { return };
+        let slot = self.slots.entry(partition).or_default();
         slot.assignment += 1;
         slot.position = lane.position();
+        slot.lane = Some(lane);
         if let Some(reader) = slot.reader.take() {
             ctx.cancel_future(reader);
         }
         let stale = slot.waiting.drain(..).len() as u64;
-        let reading =
-            feed(self.parts.bus.clone(), topic, partition, slot.position, slot.assignment, self.life.clone());
-        slot.lane = Some(lane);
-        slot.reader = Some(ctx.spawn(reading.into_actor(self)));
+        let (position, assignment, bus) = (slot.position, slot.assignment, self.parts.bus.clone());
+        let reading = feed(bus, topic, partition, position, assignment, self.life.clone());
+        let reader = ctx.spawn(reading.into_actor(self));
+        self.slots.entry(partition).or_default().reader = Some(reader);
         self.life.vitals.stale_batches.add(stale);
         self.settle(partition, ctx);
     }
@@ -206,13 +208,13 @@ impl Archiver {
     }
 
     fn count_in(&self, batch: &Batch) {
-        let vitals = self.life.vitals;
+        let vitals = &self.life.vitals;
         vitals.records_in.add(batch.records.len() as u64);
         vitals.bytes_in.add(batch.weight() as u64);
     }
 
     fn count_out(&self, published: &Published) {
-        let (vitals, entry) = (self.life.vitals, &published.entry);
+        let (vitals, entry) = (&self.life.vitals, &published.entry);
         if !published.mine {
             tracing::info!(actor = %self.life.id, start = entry.start, next = entry.next, "another writer was first, going on from its segment");
             return;

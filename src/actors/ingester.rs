@@ -7,7 +7,6 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use bytes::Bytes;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -189,7 +188,7 @@ impl Ingester {
     }
 
     fn stepped(&mut self, ingest: Ingest, sent: Sent, ctx: &mut Context<Self>) {
-        let vitals = self.life.vitals;
+        let vitals = &self.life.vitals;
         if ingest.next() > self.position {
             vitals.records_in.add(ingest.next() - self.position);
             vitals.records_out.add(sent.records);

@@ -117,7 +117,7 @@ fn pipelines(url: &str, folder: &Path) -> Result<Vec<Pipeline>> {
         "HOWDAH_DATA" => Some(data.clone()),
         _ => None,
     };
-    let mut pipelines = config::read("pipelines/wikimedia.toml", PIPELINE, &environment)
+    let mut pipelines = config::parse(Path::new("pipelines/wikimedia.toml"), PIPELINE, &environment)
         .map_err(|complaints| Fault::internal(complaints.first().map_or(String::new(), ToString::to_string)))?;
     for stage in pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
         match &mut stage.kind {
@@ -135,7 +135,7 @@ fn count(pipelines: &[Pipeline]) -> u32 {
 
 /// Runs the pipelines and draws them until the time is over or a person ends it.
 async fn watch(pipelines: Vec<Pipeline>, time: Option<Duration>) -> Result<End> {
-    let mut node = Node::start(pipelines).await?;
+    let node = Node::start(pipelines).await?;
     let (mut orders, mut screen) = (typed(), Screen::new());
     let ends_at = time.map(|time| Instant::now() + time);
     let mut tick = tokio::time::interval(DRAW);
@@ -153,8 +153,9 @@ async fn watch(pipelines: Vec<Pipeline>, time: Option<Duration>) -> Result<End> 
         }
     }
     println!("\nEnding: each stage takes what the one before it left.");
+    let actors = node.actors().to_vec();
     let end = node.stop().await;
-    screen.draw(&lines(node.actors()));
+    screen.draw(&lines(&actors));
     Ok(end)
 }
 

@@ -59,7 +59,12 @@ enum Command {
     /// Run pipelines in this process until SIGTERM or Ctrl-C
     Run(run::Arguments),
     /// Check pipeline files without running them; needs no network
-    Check(check::Arguments),
+    #[command(after_help = "Example:\n  howdah check pipelines/wikimedia.toml")]
+    Check {
+        /// Pipeline files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<std::path::PathBuf>,
+    },
     /// Look after an archive
     #[command(subcommand)]
     Archive(archive::Command),
@@ -88,7 +93,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Check(arguments) => Ok(check::run(&arguments)),
+        Command::Check { files } => Ok(check::run(&files)),
         Command::Archive(command) => archive::run(&command),
         Command::Table(command) => table::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),

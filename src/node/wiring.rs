@@ -13,7 +13,7 @@ use crate::{
         Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Ingester, IngesterParts, Link,
     },
     bus::{
-        Bus, SharedBus,
+        SharedBus,
         embedded::{EmbeddedBus, Settings},
     },
     collect,
@@ -44,9 +44,9 @@ const NODE: Supervision = Supervision {
 ///
 /// # Errors
 /// Those of opening it.
-pub fn open_store(settings: &StoreSettings) -> Result<SharedStore> {
+pub async fn open_store(settings: &StoreSettings) -> Result<SharedStore> {
     let StoreSettings::Local { root } = settings;
-    Ok(Arc::new(LocalStore::open(root.clone())?))
+    Ok(Arc::new(LocalStore::open(root.clone()).await?))
 }
 
 /// The bus of these settings, for a look beside a running or stopped process.
@@ -94,7 +94,7 @@ pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
         let store = match stores.get(&pipeline.store) {
             Some(store) => Arc::clone(store),
             None => {
-                let store = open_store(&pipeline.store)?;
+                let store = open_store(&pipeline.store).await?;
                 stores.insert(pipeline.store.clone(), store.clone());
                 store
             }
