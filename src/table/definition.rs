@@ -229,8 +229,9 @@ fn columns_of(kind: Kind, name: &str) -> Vec<Column> {
 pub fn complaints(settings: &Settings) -> Vec<String> {
     let mut complaints = Vec::new();
     let window = settings.window.as_nanos();
-    let hour = Duration::from_secs(3600).as_nanos();
-    if window == 0 || window % 1_000_000 != 0 || (hour % window != 0 && window % hour != 0) {
+    let (milli, hour) = (Duration::from_millis(1).as_nanos(), Duration::from_secs(3600).as_nanos());
+    let fits = hour.is_multiple_of(window) || window.is_multiple_of(hour);
+    if window == 0 || !window.is_multiple_of(milli) || !fits {
         complaints.push(format!("window {:?}: it must divide an hour or be whole hours", settings.window));
     } else if settings.window > MAX_WINDOW {
         complaints.push(format!("window {:?}: at most {MAX_WINDOW:?}", settings.window));

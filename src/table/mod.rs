@@ -1,4 +1,27 @@
 //! The live table: event-time windows over a topic, readable at any moment.
+//!
+//! The table is a pure function of the topic's records and of where the commits were cut; no
+//! crash, zombie or late record counts anything twice or loses it. From the inside out:
+//!
+//! - [`window`]: the windows of one partition. Records in, complete hours out; no I/O, no clock.
+//! - [`Lane`]: one partition on its way into the table: replays what its open hours need, takes
+//!   what is new, seals what a commit stores.
+//! - [`Committer`]: one commit for all lanes of a replica: a Parquet file for each changed hour
+//!   and lane, then one version of the log.
+//! - [`delta`]: the log, Delta Lake's format on `put_if_absent`, with our own rule for who may
+//!   commit: a lane's commit needs the `seq` it was built on.
+//! - [`show`](show()): the table as a person reads it; the lanes' rows of a key merged into one.
+//!
+//! No state is checkpointed: what a commit stores (`next`, `rewind`, `watermark`) and the records
+//! of `[rewind, next)` give it back.
+//!
+//! A commit goes like this; the owner of the lanes brings the batches and the timers:
+//!
+//! ```text
+//! lane.take(batch) … lane.seal(idle) ─► Proposal ─► committer.commit ─► Committed
+//!        ▲                                                  └─► Superseded: open the lane anew
+//!        └── goes on meanwhile, judged by the sealed watermark
+//! ```
 
 mod committer;
 mod definition;

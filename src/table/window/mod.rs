@@ -82,8 +82,11 @@ struct Open {
     first: Offset,
     changed: bool,
     committed: bool,
-    windows: BTreeMap<Millis, BTreeMap<Box<[u8]>, Box<[Cell]>>>,
+    windows: BTreeMap<Millis, Keyed>,
 }
+
+// The cells of one window, by the key that `push_text` makes.
+type Keyed = BTreeMap<Box<[u8]>, Box<[Cell]>>;
 
 impl Windows {
     /// Empty windows under this committed watermark.
@@ -104,7 +107,7 @@ impl Windows {
     /// Takes the rows that a commit wrote for an hour, in place of a replay of its records;
     /// `rewind` is the one stored with that commit.
     pub fn restore(&mut self, hour: Hour, rows: Vec<Row>, rewind: Offset) {
-        let mut windows = BTreeMap::<_, BTreeMap<_, _>>::new();
+        let mut windows = BTreeMap::<Millis, Keyed>::new();
         for row in rows {
             let mut key = Vec::new();
             row.keys.iter().for_each(|text| push_text(&mut key, text));
