@@ -1,0 +1,93 @@
+//! The contract, and what only the embedded bus promises: what a crash, another process, damaged
+//! bytes and a full disk do.
+
+mod damage;
+mod life;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    bus::{Cleanup, contract::Subject},
+    model::{Batch, ManualClock},
+};
+
+const NOON: i64 = 1_760_000_000_000;
+
+const KEEP: Cleanup = Cleanup::Delete { retention_ms: None, retention_bytes: None };
+
+struct Fresh {
+    bus: EmbeddedBus,
+    clock: ManualClock,
+    _folder: TempDir,
+}
+
+impl Fresh {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(NOON);
+        let settings = Settings { path: folder.path().to_owned() };
+        let bus = EmbeddedBus::open(settings, Arc::new(clock.clone())).unwrap();
+        Self { bus, clock, _folder: folder }
+    }
+}
+
+#[async_trait]
+impl Subject for Fresh {
+    fn bus(&self) -> &dyn Bus {
+        &self.bus
+    }
+
+    fn clock(&self) -> Option<&ManualClock> {
+        Some(&self.clock)
+    }
+
+    async fn retain(&self) -> Result<()> {
+        self.bus.retain_now().await
+    }
+
+    async fn compact(&self) -> Result<()> {
+        self.bus.compact_now().await
+    }
+}
+
+mod contract {
+    crate::bus::contract::suite!(super::Fresh::new);
+}
+
+fn open(folder: &Path) -> Result<EmbeddedBus> {
+    EmbeddedBus::open(Settings { path: folder.to_owned() }, Arc::new(ManualClock::at(NOON)))
+}
+
+fn spec(name: &str, cleanup: Cleanup) -> TopicSpec {
+    TopicSpec { name: name.into(), num_partitions: 1, cleanup }
+}
+
+fn record(topic: &TopicInfo, value: impl AsRef<[u8]>) -> Outgoing {
+    let value = Some(Bytes::copy_from_slice(value.as_ref()));
+    Outgoing { topic: topic.name.clone(), partition: 0, key: None, value, headers: vec![] }
+}
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+/// All batches of partition 0 from its low watermark on.
+async fn read_all(bus: &EmbeddedBus, topic: &TopicInfo) -> Result<Vec<Batch>> {
+    let ends = bus.watermarks(topic, 0).await?;
+    let mut reader = bus.reader(topic, 0, ends.low).await?;
+    let mut batches = Vec::new();
+    while reader.position() < ends.high {
+        batches.push(reader.next().await?);
+    }
+    Ok(batches)
+}
+
+async fn read_values(bus: &EmbeddedBus, topic: &TopicInfo) -> Result<Vec<Vec<u8>>> {
+    let batches = read_all(bus, topic).await?;
+    Ok(batches.into_iter().flat_map(|batch| batch.records).map(|record| record.value.unwrap().to_vec()).collect())
+}
