@@ -1,1 +1,13 @@
-//! To be filled.
+//! Recorded events, served as Wikimedia serves live ones: for the demo, for `serve-events`, and
+//! for tests that pull plugs and want to know afterwards what the whole truth was.
+//!
+//! [`feed`] reads a recording, [`cursor`] is where one connection stands in it and what its ids
+//! say, `wire` writes events as text, [`server`] is the rest of HTTP.
+
+pub mod cursor;
+pub mod feed;
+pub mod server;
+mod wire;
+
+pub use feed::{Feed, Layout};
+pub use server::{Options, Progress, Served, serve};
