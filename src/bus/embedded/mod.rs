@@ -1,13 +1,13 @@
 //! The embedded bus: one SQLite file, for a pipeline that runs in one process.
 //!
 //! - One row is one *block*: a run of records of one partition, compressed, with a checksum
-//!   ([`block`] has the format). Next offset and low watermark are columns of a row of their own
-//!   ([`rows`]).
-//! - One thread writes ([`writer`]): records, the comparison of the producer's epoch and the new
+//!   (`block` has the format). Next offset and low watermark are columns of a row of their own
+//!   (`rows`).
+//! - One thread writes (`writer`): records, the comparison of the producer's epoch and the new
 //!   offsets are one transaction, durable when it is answered. Several producers share a commit.
-//! - Readers have connections of their own and wait for a bell ([`read`]).
-//! - Retention, compaction and giving space back happen between commits ([`upkeep`]).
-//! - The folder belongs to one process ([`database`]). Beside it, others may open it read-only.
+//! - Readers have connections of their own and wait for a bell (`read`).
+//! - Retention, compaction and giving space back happen between commits (`upkeep`).
+//! - The folder belongs to one process (`database`). Beside it, others may open it read-only.
 //!
 //! What was answered survives `kill -9` and a power cut. Bytes that somebody else has changed end
 //! in a fault ([`Kind::Lost`](crate::fault::Kind::Lost)), not in other records. One thing no file
