@@ -136,7 +136,7 @@ fn history(seed: u64) -> Result<(), String> {
             }
         }
         if bucketed && sim.one_in(3) {
-            sim.advance(30_000);
+            world.clock().advance(30_000);
         }
         if sim.one_in(40) {
             plunder(&sim);

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{
     Settings,
@@ -21,7 +20,7 @@ use crate::{
     chain::{Chain, decide},
     failpoint::{cross, rare},
     fault::{Fault, Kind, Result, Retry},
-    model::{ActorId, Batch, Epoch, Hole, Incarnation, NodeId, Offset, Partition, Pause, Record, Why},
+    model::{ActorId, Batch, Epoch, Hole, Incarnation, NodeId, Offset, Partition, Pause, Record, Why, fresh_uuid},
     store::{Renamed, SharedStore, StorePath},
 };
 
@@ -222,7 +221,7 @@ impl Lane {
                 let staging = match &mut self.open.staging {
                     Some(staging) => staging,
                     none => {
-                        let uuid = Uuid::from_u128(fastrand::u128(..));
+                        let uuid = fresh_uuid();
                         let path = self.layout.base.join(&self.layout.staging_name(self.open.start, uuid));
                         let codec = self.parts.settings.codec;
                         none.insert(Staging::create(&*self.parts.store, &path, uuid, codec, record.time).await?)
@@ -403,7 +402,7 @@ impl Lane {
         let lost = |text: String| Fault::data(text).kind(Kind::Lost).at(to);
         let (from, next) = (entry.start, entry.next);
         let records = read_range(&*self.parts.bus, &self.topic, self.partition, from, next).await?;
-        let uuid = Uuid::from_u128(fastrand::u128(..));
+        let uuid = fresh_uuid();
         let path = self.path(&self.layout.staging_name(entry.start, uuid));
         let mut account = Account::default();
         let first_time = records.first().map_or(0, |record| record.time);

@@ -114,3 +114,9 @@ impl fmt::Display for ActorId {
         write!(f, "{}/{}/{}", self.pipeline, self.stage, self.replica)
     }
 }
+
+/// A uuid (version 4) for something that is new with each attempt: a staging file, a commit. Drawn
+/// from `fastrand`, so that a seed decides it where histories are to be repeated.
+pub fn fresh_uuid() -> Uuid {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
+}

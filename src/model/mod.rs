@@ -11,6 +11,7 @@ mod record;
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
 pub use ids::{
     ActorId, Epoch, Incarnation, NodeId, Offset, Partition, PipelineId, Sequence, StageId, TopicId, TopicName,
+    fresh_uuid,
 };
 pub use pause::{Doubling, Pause};
 pub use pointer::{Extractor, Pointer, Scalar};

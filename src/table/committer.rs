@@ -20,7 +20,7 @@ use super::{
 use crate::{
     failpoint::{cross, rare},
     fault::{Fault, Kind, Result, Retry},
-    model::{Clock, Millis, Offset, Pause},
+    model::{Clock, Millis, Offset, Pause, fresh_uuid},
     store::{SharedStore, Store, StorePath},
 };
 
@@ -41,7 +41,7 @@ pub struct Proposal {
 impl Proposal {
     /// A commit of what these lanes sealed; each lane at most once.
     pub fn new(lanes: Vec<Sealed>) -> Self {
-        Self { commit: Uuid::new_v4(), lanes }
+        Self { commit: fresh_uuid(), lanes }
     }
 
     /// What it is made of.

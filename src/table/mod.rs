@@ -26,6 +26,8 @@
 mod committer;
 mod definition;
 pub mod delta;
+#[cfg(test)]
+mod histories;
 mod lane;
 mod parquet;
 mod show;

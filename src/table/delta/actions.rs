@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{FORMAT, LaneId};
 use crate::{
     fault::{Fault, Kind, Result},
-    model::Millis,
+    model::{Millis, fresh_uuid},
     store::StorePath,
     table::{
         definition::{Columns, Definition},
@@ -154,7 +154,7 @@ impl MetaData {
     pub fn new(definition: &Definition, created: Millis) -> Result<Self> {
         let configuration = [(FINGERPRINT.to_owned(), definition.text()?), (FORMAT_KEY.to_owned(), FORMAT.to_string())];
         Ok(Self {
-            id: Uuid::new_v4().to_string(),
+            id: fresh_uuid().to_string(),
             format: Format { provider: "parquet".to_owned(), options: BTreeMap::new() },
             schema_string: schema(&definition.columns()),
             partition_columns: vec!["dt".to_owned()],

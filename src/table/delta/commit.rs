@@ -26,7 +26,7 @@ use crate::{
     chain::decide,
     failpoint::{cross, rare},
     fault::{Fault, Kind, Result, Retry},
-    model::{Millis, Pause},
+    model::{Millis, Pause, fresh_uuid},
     store::{Store, StorePath},
     table::definition::Definition,
 };
@@ -105,7 +105,7 @@ pub async fn create(
     let snapshot = match Snapshot::load(store, table).await? {
         Some(snapshot) => snapshot,
         None => {
-            let info = CommitInfo::new(now, "CREATE TABLE", Uuid::new_v4());
+            let info = CommitInfo::new(now, "CREATE TABLE", fresh_uuid());
             let lines = actions::to_lines(&[
                 Action { commit_info: Some(info), ..Action::default() },
                 Action { protocol: Some(Protocol::OURS), ..Action::default() },

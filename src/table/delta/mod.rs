@@ -37,7 +37,7 @@ pub use commit::{Change, LaneChange, NewFile, Outcome, commit, create};
 pub use snapshot::{File, Positions, Snapshot};
 
 use crate::{
-    model::{Partition, TopicId},
+    model::{Partition, TopicId, fresh_uuid},
     store::StorePath,
 };
 
@@ -68,7 +68,7 @@ impl fmt::Display for LaneId {
 impl LaneId {
     /// A name for a live file of this lane, never used before.
     pub fn live_path(self, seq: u64) -> String {
-        format!("{LIVE}/{self}-{seq}-{}.parquet", Uuid::new_v4().simple())
+        format!("{LIVE}/{self}-{seq}-{}.parquet", fresh_uuid().simple())
     }
 
     /// The lane whose live file this is, and the `seq` it was written for; `None` for other files.
