@@ -68,19 +68,16 @@
 //!   each other's commits in this workload, and so Spark, DuckDB and `deltalake` stay independent
 //!   judges of what we write.
 
-#[cfg(any())]
 pub mod actors;
 pub mod archive;
 pub mod bus;
 pub mod chain;
-#[cfg(any())]
 pub mod cli;
 pub mod collect;
 pub mod config;
 pub mod failpoint;
 pub mod fault;
 pub mod model;
-#[cfg(any())]
 pub mod node;
 pub mod recorded;
 pub mod store;

@@ -35,11 +35,6 @@ pub struct DeadLetter {
     pub file: Option<String>,
 }
 
-/// The topic of a topic's dead letters.
-pub fn topic_of(topic: &TopicName) -> TopicName {
-    TopicName::new(format!("{topic}.dead_letters"))
-}
-
 impl DeadLetter {
     /// The record to send.
     pub fn outgoing(self, topic: &TopicName, actor: &ActorId) -> Outgoing {
@@ -50,7 +45,7 @@ impl DeadLetter {
         ];
         headers.extend(self.file.map(|file| (FILE.to_owned(), Bytes::from(file))));
         Outgoing {
-            topic: topic_of(topic),
+            topic: topic.dead_letters(),
             partition: 0,
             key: Some(Bytes::from(self.coordinate)),
             // A null would be a tombstone: a letter without payload has an empty value.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    IngestSettings,
-    ingest::{Ingest, POSITIONS, Parts, Spooled},
+    IngestSettings, POSITIONS_TOPIC,
+    ingest::{Ingest, Parts, Spooled},
     route::{Router, record_sequence},
 };
 use crate::{
@@ -128,7 +128,7 @@ fn history(seed: u64) -> Result<(), String> {
     let keep = Cleanup::Delete { retention_ms: None, retention_bytes: None };
     let topic = world.topic(&TopicSpec { name: "t".into(), num_partitions, cleanup: keep });
     world.topic(&TopicSpec { name: "t.dead_letters".into(), num_partitions: 1, cleanup: keep });
-    world.topic(&TopicSpec { name: POSITIONS.into(), num_partitions: 1, cleanup: Cleanup::Compact });
+    world.topic(&TopicSpec { name: POSITIONS_TOPIC.into(), num_partitions: 1, cleanup: Cleanup::Compact });
     let key = Some(Pointer::parse("/wiki").unwrap());
     let settings = Arc::new(IngestSettings { topic: "t".into(), key, batch_records: 5, batch_bytes: 1000 });
     // Where the bus may forget, a torn transaction cannot be told from a forgotten one.
@@ -145,7 +145,7 @@ fn history(seed: u64) -> Result<(), String> {
             1 => sim.freeze(owner),
             2 => sim.wake(owner),
             3 if sim.one_in(3) => sim.power_cut(),
-            4 => world.compact(&POSITIONS.into()),
+            4 => world.compact(&POSITIONS_TOPIC.into()),
             5 if !torn => {
                 let partition = sim.below(num_partitions as usize) as u32;
                 let high = world.records(&"t".into(), partition).last().map_or(0, |record| record.offset + 1);

@@ -1,7 +1,7 @@
 //! From the spool onto the bus, each event once: what an ingester owns.
 //!
 //! One bus transaction holds events and the new *position*: where the ingester stands in the
-//! spool. Positions lie in a compacted topic, keyed by **source and spool uuid**, so that a spool
+//! spool. Positions lie in a compacted topic ([`POSITIONS_TOPIC`]), keyed by **source and spool uuid**, so that a spool
 //! that was lost and begun anew starts at its own beginning. The producer's id is the source's:
 //! opening it fences whoever sent for this source before.
 //!
@@ -17,22 +17,19 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    IngestSettings,
+    IngestSettings, POSITIONS_TOPIC,
     route::{Router, SEQUENCE, SPOOL, record_sequence},
 };
 use crate::{
     bus::{
         Outgoing, Producer, SharedBus, TopicInfo, latest,
-        letters::{self, DeadLetter},
+        letters::DeadLetter,
         read_range,
     },
     failpoint::{cross, rare},
     fault::{Effect, Fault, Kind, Result, Retry},
     model::{ActorId, Epoch, Header, Millis, Offset, Partition, Record, Sequence, TopicName},
 };
-
-/// The compacted topic of all positions.
-pub const POSITIONS: &str = "howdah_positions";
 
 /// Header: the event's own id, so that a new owner can rebuild what is known.
 pub const ID: &str = "howdah.id";
@@ -43,7 +40,7 @@ const FORMAT: u32 = 1;
 /// Records looked at in one step when the tail of a partition is searched.
 const TAIL_STEP: u64 = 1_000;
 
-/// Where the ingester stands in a spool: the value of a record in [`POSITIONS`].
+/// Where the ingester stands in a spool: the value of a record in [`POSITIONS_TOPIC`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The version of this text.
@@ -191,7 +188,7 @@ impl Ingest {
     /// # Errors
     /// [`Kind::Fenced`] if a position says that a newer owner exists; those of the bus.
     pub async fn open(parts: Parts, topic: TopicInfo, now: Millis, held: Option<Epoch>, first: Sequence) -> Result<Self> {
-        let positions = topic_named(&parts, POSITIONS.into()).await?;
+        let positions = topic_named(&parts, POSITIONS_TOPIC.into()).await?;
         // Before the producer is opened, so that an old owner stops without fencing the new one;
         // and after it, because only then nobody else writes.
         refuse_if_newer(&parts, held, &read_positions(&parts, &positions).await?)?;
@@ -215,7 +212,7 @@ impl Ingest {
             last: BTreeMap::new(),
         });
         position.epoch = epoch;
-        let letters = topic_named(&parts, letters::topic_of(&topic.name)).await?;
+        let letters = topic_named(&parts, topic.name.dead_letters()).await?;
         let done = compare_with_tail(&parts, &topic, &letters, &position).await?;
         let lacking = position.last.iter().filter_map(|(target, &said)| {
             let done = done.get(target).copied().flatten();
@@ -367,7 +364,7 @@ impl Ingest {
     fn position_record(&self, position: &Position) -> Result<Outgoing> {
         let text = serde_json::to_vec(position).map_err(|error| Fault::internal(error.to_string()))?;
         Ok(Outgoing {
-            topic: POSITIONS.into(),
+            topic: POSITIONS_TOPIC.into(),
             partition: 0,
             key: Some(format!("{}/{}", self.parts.source, self.parts.spool.simple()).into()),
             value: Some(text.into()),
@@ -395,7 +392,7 @@ async fn read_positions(parts: &Parts, topic: &TopicInfo) -> Result<BTreeMap<Uui
         if !key.strip_prefix(prefix.as_bytes()).is_some_and(|rest| !rest.contains(&b'/')) {
             continue;
         }
-        let place = || format!("{POSITIONS}-0@{}", record.offset);
+        let place = || format!("{POSITIONS_TOPIC}-0@{}", record.offset);
         let position: Position = serde_json::from_slice(&record.value.clone().unwrap_or_default())
             .map_err(|error| Fault::data(format!("is no position: {error}")).kind(Kind::Lost).at(place()))?;
         if position.format != FORMAT {

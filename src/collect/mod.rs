@@ -9,6 +9,9 @@ pub mod sse;
 use crate::model::{Pointer, TopicName};
 use std::{path::PathBuf, time::Duration};
 
+/// The compacted topic in which ingesters keep where they stand in their spools.
+pub const POSITIONS_TOPIC: &str = "howdah_positions";
+
 /// A server of events (SSE, the `EventSource` protocol).
 #[derive(Clone, Debug)]
 pub struct SseSettings {

@@ -1,1 +1,249 @@
-//! To be filled.
+//! Configuration: what a person wrote, checked once, as what the parts want to be told.
+//!
+//! A file goes through three stages:
+//!
+//! 1. *As written* (`tree`): TOML with the line and column of each value; then `${NAME}` and
+//!    `${NAME:-default}` are filled in, in string values only (`variables`).
+//! 2. *Section by section* (`keys`): each key is read by a typed reader (`section`, `values`,
+//!    `quantity`) that knows its bounds, its default and its meaning. Unknown keys are refused.
+//! 3. *As meant* (`rules`): what several sections or files have to say about each other. What is
+//!    right but has a consequence that a person should know of is a notice (`notices`).
+//!
+//! Nothing ends at the first mistake: [`load`] answers with pipelines, or with every
+//! [`Complaint`] about every file. The settings are structs of the parts that use them
+//! ([`collect::Settings`] and so on); nothing outside this folder sees TOML or the environment.
+//! No path is looked at on the disk, so that a file can be checked on another machine than the one
+//! it is for. Relative paths begin where the process was started.
+
+mod complaint;
+mod keys;
+mod notices;
+mod quantity;
+mod rules;
+mod section;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod values;
+mod variables;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use complaint::Complaint;
+use complaint::{Place, Sink};
+pub use quantity::{parse_duration, show_duration, show_size};
+
+use crate::{
+    archive,
+    bus::{Cleanup, TopicSpec},
+    collect,
+    model::{PipelineId, StageId, TopicName},
+    supervise::policy::{StageSupervision, Supervision},
+    table,
+};
+
+/// One file, as meant.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// Its name.
+    pub id: PipelineId,
+    /// The file it comes from.
+    pub file: PathBuf,
+    /// What carries its records.
+    pub bus: BusSettings,
+    /// Where its archives and tables lie.
+    pub store: StoreSettings,
+    /// How its stages are supervised.
+    pub supervision: Supervision,
+    /// Its topics: those declared, in the order of the file; for each of them the topic of its
+    /// dead letters; and the one of the ingesters' positions.
+    pub topics: Vec<TopicSpec>,
+    /// Its stages, in the order of the file, at least one.
+    pub stages: Vec<Stage>,
+    /// What a person should know though nothing is wrong: whole sentences without a stop.
+    pub notices: Vec<String>,
+}
+
+impl Pipeline {
+    /// How many partitions a topic of this pipeline has.
+    pub fn num_partitions(&self, topic: &TopicName) -> Option<u32> {
+        self.topics.iter().find(|spec| spec.name == *topic).map(|spec| spec.num_partitions)
+    }
+}
+
+/// Which bus.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum BusSettings {
+    /// The one within this process.
+    Embedded {
+        /// Its folder.
+        path: PathBuf,
+    },
+}
+
+/// Which store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StoreSettings {
+    /// The local file system.
+    Local {
+        /// Where the store's paths begin.
+        root: PathBuf,
+    },
+}
+
+/// A stage.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Its name.
+    pub id: StageId,
+    /// How many actors: 1 for collectors and ingesters, at most the topic's partitions for others.
+    pub replicas: u32,
+    /// How they are supervised.
+    pub supervision: StageSupervision,
+    /// What it does.
+    pub kind: StageKind,
+}
+
+/// What a stage does, and what it is told.
+#[derive(Clone, Debug)]
+pub enum StageKind {
+    /// Takes events from outside into a spool.
+    Collector(collect::Settings),
+    /// Brings a spool's events onto a topic.
+    Ingester {
+        /// The collector whose spool it is; that one has no other ingester.
+        collector: StageId,
+        /// What it is told.
+        settings: collect::IngestSettings,
+    },
+    /// Archives a topic.
+    Archiver(archive::Settings),
+    /// Keeps a table of a topic.
+    Aggregator(table::Settings),
+}
+
+impl StageKind {
+    /// The kind's name, as it stands in a file.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Collector(_) => "collector",
+            Self::Ingester { .. } => "ingester",
+            Self::Archiver(_) => "archiver",
+            Self::Aggregator(_) => "aggregator",
+        }
+    }
+}
+
+/// Reads and checks files that are to run in one process.
+///
+/// # Errors
+/// Everything that is wrong, in the order of `paths` and then of lines. A file that cannot be read
+/// is one of the things that can be wrong.
+pub fn load(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pipeline>, Vec<Complaint>> {
+    let read = |path: &PathBuf| (path.clone(), read(path).map_err(|error| format!("cannot be read: {error}")));
+    check(paths.iter().map(read).collect(), env)
+}
+
+/// As [`load`], of one file whose text is at hand.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(
+    path: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Vec<Pipeline>, Vec<Complaint>> {
+    check(vec![(path.to_owned(), Ok(text.as_bytes().to_vec()))], env)
+}
+
+/// A variable of this process's environment. The one place where it is read.
+pub fn environment(name: &str) -> Option<String> {
+    #[allow(clippy::disallowed_methods, reason = "this is the place that the lint points to")]
+    let value = std::env::var_os(name)?;
+    // Bytes that are no UTF-8 become a character that the reader of variables refuses.
+    Some(value.to_string_lossy().into_owned())
+}
+
+/// A file's bytes, or why there are none.
+type Bytes = Result<Vec<u8>, String>;
+
+fn check(files: Vec<(PathBuf, Bytes)>, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pipeline>, Vec<Complaint>> {
+    let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
+    let sink = Sink::default();
+    let mut read = Vec::new();
+    for (index, (path, bytes)) in files.into_iter().enumerate() {
+        let place = Place::whole(&Arc::from(path.as_path()));
+        if paths[..index].contains(&path) {
+            sink.say(&place, "the file is given twice");
+            continue;
+        }
+        match bytes {
+            Ok(bytes) => {
+                let root = tree::parse(&place.file, &bytes, env, &sink);
+                read.extend(root.and_then(|root| keys::file(&root, &sink)));
+            }
+            Err(message) => sink.say(&place, message),
+        }
+    }
+    rules::check(&read, &sink);
+    let notices: Vec<_> = read.iter().map(|file| notices::of(file, &read)).collect();
+    let pipelines: Vec<_> = read.into_iter().zip(notices).filter_map(|(file, notices)| meant(file, notices)).collect();
+    let complaints = sink.sorted(&paths);
+    if !complaints.is_empty() {
+        return Err(complaints);
+    }
+    debug_assert_eq!(pipelines.len(), paths.len(), "a value was left out without a complaint");
+    Ok(pipelines)
+}
+
+/// The pipeline of a file; `None` if something of it was complained about.
+fn meant(file: keys::File, notices: Vec<String>) -> Option<Pipeline> {
+    const DEAD_LETTERS_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
+
+    let declared: Option<Vec<TopicSpec>> = file.topics.into_iter().map(|topic| topic.spec).collect();
+    let mut topics = declared?;
+    let dead_letters = |spec: &TopicSpec| TopicSpec {
+        name: spec.name.dead_letters(),
+        num_partitions: 1,
+        cleanup: Cleanup::Delete { retention_ms: Some(DEAD_LETTERS_MS), retention_bytes: None },
+    };
+    let dead_letters: Vec<_> = topics.iter().map(dead_letters).collect();
+    topics.extend(dead_letters);
+    let positions = TopicName::from(collect::POSITIONS_TOPIC);
+    topics.push(TopicSpec { name: positions, num_partitions: 1, cleanup: Cleanup::Compact });
+
+    let stage = |stage: keys::Stage| {
+        Some(Stage {
+            id: stage.id.value,
+            replicas: stage.replicas?.value,
+            supervision: stage.supervision?,
+            kind: stage.kind?,
+        })
+    };
+    Some(Pipeline {
+        id: file.id?.value,
+        file: file.place.file.to_path_buf(),
+        bus: file.bus?.value,
+        store: file.store?.value,
+        supervision: file.supervision?,
+        topics,
+        stages: file.stages.into_iter().map(stage).collect::<Option<_>>()?,
+        notices,
+    })
+}
+
+/// Reads a whole file of a bounded size.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const LARGEST: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::other(format!("larger than {}", show_size(LARGEST))));
+    }
+    Ok(bytes)
+}

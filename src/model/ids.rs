@@ -64,6 +64,14 @@ name!(
     TopicName
 );
 
+impl TopicName {
+    /// The topic that takes what could not be used of this one's records.
+    #[must_use]
+    pub fn dead_letters(&self) -> Self {
+        Self::new(format!("{self}.dead_letters"))
+    }
+}
+
 /// A topic's identity: a topic that was deleted and created anew has the old name and another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

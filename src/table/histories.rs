@@ -39,6 +39,7 @@ const RARE: &[&str] = &[
     "table.lost_race",
     "table.superseded",
     "table.committed_unseen",
+    "table.mine_after_unknown",
     "table.live_again",
     "table.created_by_another",
 ];
@@ -149,7 +150,11 @@ fn history(seed: u64) -> Result<(), String> {
     // Two owners of each replica: one of them is the other's zombie.
     let owners: Vec<_> = (0..replicas * 2).map(|n| (sim.owner(), n % replicas)).collect();
     let mut now = world.clock().now();
-    for _ in 0..8 + sim.below(10) {
+    let blackout = sim.one_in(24);
+    for round in 0..8 + sim.below(10) {
+        // Long enough for a commit to be given up as unknown, with what it did still there.
+        let dark = blackout && round == 5;
+        sim.weather(if dark { Weather { lose_answer: 0.95, ..Weather::calm() } } else { Weather::rough() });
         now = now.max(world.clock().now());
         let (owner, _) = owners[sim.below(owners.len())];
         match sim.below(10) {
@@ -171,7 +176,7 @@ fn history(seed: u64) -> Result<(), String> {
                 sim.spawn(owner, aggregator(parts));
             }
         }
-        let steps = sim.below(80);
+        let steps = if dark { 3_000 } else { sim.below(80) };
         sim.run(steps);
     }
     owners.iter().for_each(|&(owner, _)| sim.kill(owner));

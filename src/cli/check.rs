@@ -1,0 +1,158 @@
+//! `howdah check FILE…`: says everything that is wrong with pipelines' files, or what they mean.
+//!
+//! Works offline and touches nothing but the files named. Several files are checked as those of
+//! one process: together.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{
+    bus::{Cleanup, TopicSpec},
+    collect::Source,
+    config::{self, BusSettings, Pipeline, StageKind, StoreSettings, show_duration, show_size},
+};
+
+/// Runs the command and answers with its exit code: 0 when all is fine, 1 with complaints.
+pub fn run(paths: &[PathBuf]) -> u8 {
+    let (text, code) = report(paths, &config::environment);
+    // Whoever closed the pipe has read what they wanted; the exit code says the rest.
+    let _ = io::stdout().write_all(text.as_bytes());
+    code
+}
+
+/// What the command prints, and its exit code.
+fn report(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> (String, u8) {
+    let mut text = String::new();
+    match config::load(paths, env) {
+        Ok(pipelines) => {
+            for pipeline in &pipelines {
+                text.push_str(&describe(pipeline));
+            }
+            let _ = writeln!(text, "{}: no complaints", counted(pipelines.len(), "file"));
+            (text, 0)
+        }
+        Err(complaints) => {
+            for complaint in &complaints {
+                let _ = writeln!(text, "{complaint}");
+            }
+            let files = counted(paths.len(), "file");
+            let _ = writeln!(text, "{files}: {}", counted(complaints.len(), "complaint"));
+            (text, 1)
+        }
+    }
+}
+
+fn describe(pipeline: &Pipeline) -> String {
+    let mut lines = Vec::new();
+    let BusSettings::Embedded { path } = &pipeline.bus;
+    lines.push(["bus".to_owned(), "embedded".to_owned(), path.display().to_string()]);
+    let StoreSettings::Local { root } = &pipeline.store;
+    lines.push(["store".to_owned(), "local".to_owned(), root.display().to_string()]);
+    for topic in &pipeline.topics {
+        lines.push(["topic".to_owned(), topic.name.to_string(), topic_in_words(topic)]);
+    }
+    for stage in &pipeline.stages {
+        let actors = counted(usize::try_from(stage.replicas).unwrap_or(usize::MAX), "actor");
+        let what = format!("{} ({actors}): {}", stage.kind.word(), stage_in_words(&stage.kind));
+        lines.push(["stage".to_owned(), stage.id.to_string(), what]);
+    }
+    let width = lines.iter().map(|[_, name, _]| name.len()).max().unwrap_or_default();
+    let mut text = format!("{}: pipeline {}\n", pipeline.file.display(), pipeline.id);
+    for [what, name, words] in lines {
+        let _ = writeln!(text, "  {what:<6} {name:<width$}  {words}");
+    }
+    for notice in &pipeline.notices {
+        let _ = writeln!(text, "  notice {notice}");
+    }
+    text
+}
+
+fn topic_in_words(topic: &TopicSpec) -> String {
+    let partitions = counted(usize::try_from(topic.num_partitions).unwrap_or(usize::MAX), "partition");
+    let kept = match topic.cleanup {
+        Cleanup::Compact => "the last record of each key".to_owned(),
+        Cleanup::Delete { retention_ms, retention_bytes } => {
+            let age =
+                retention_ms.map(|ms| show_duration(Duration::from_millis(u64::try_from(ms).unwrap_or_default())));
+            match (age, retention_bytes.map(show_size)) {
+                (None, None) => "without limit".to_owned(),
+                (Some(age), None) => age,
+                (None, Some(bytes)) => format!("{bytes} each"),
+                (Some(age), Some(bytes)) => format!("{age}, at most {bytes} each"),
+            }
+        }
+    };
+    format!("{partitions}, keeps {kept}")
+}
+
+fn stage_in_words(kind: &StageKind) -> String {
+    match kind {
+        StageKind::Collector(settings) => {
+            let Source::Sse(sse) = &settings.source;
+            format!("{} to {}", sse.url, settings.spool.path.display())
+        }
+        StageKind::Ingester { collector, settings } => format!("{collector}'s spool to topic {}", settings.topic),
+        StageKind::Archiver(settings) => format!("topic {} to {}", settings.topic, settings.path),
+        StageKind::Aggregator(settings) => format!("topic {} to {}", settings.topic, settings.path),
+    }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        (name == "HOWDAH_CONTACT").then(|| "ops@example.org".to_owned())
+    }
+
+    #[test]
+    fn a_fine_file_is_described() {
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/wikimedia.toml"));
+        let (text, code) = report(std::slice::from_ref(&path), &env);
+        assert_eq!(code, 0, "{text}");
+        let expected = format!(
+            "{}: pipeline wikimedia
+  bus    embedded                   ./howdah-data/bus
+  store  local                      ./howdah-data/store
+  topic  wiki_changes               1 partition, keeps 7d, at most 8GiB each
+  topic  wiki_changes.dead_letters  1 partition, keeps 30d
+  topic  howdah_positions           1 partition, keeps the last record of each key
+  stage  collect                    collector (1 actor): https://stream.wikimedia.org/v2/stream/recentchange \
+             to ./howdah-data/spool/wikimedia
+  stage  ingest                     ingester (1 actor): collect's spool to topic wiki_changes
+  stage  archive                    archiver (1 actor): topic wiki_changes to /user/bigdata/flume/raw/wiki_changes
+  stage  edits                      aggregator (1 actor): topic wiki_changes to /user/bigdata/aggregates/wiki_edits_minute
+1 file: no complaints
+",
+            path.display()
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn complaints_are_listed_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let bad = folder.path().join("bad.toml");
+        std::fs::write(&bad, "format = 2\n").unwrap();
+        let missing = folder.path().join("missing.toml");
+        let (text, code) = report(&[missing.clone(), bad.clone()], &env);
+        assert_eq!(code, 1);
+        let expected = format!(
+            "{}: cannot be read: No such file or directory (os error 2)
+{}:1:10: format: format 2 is unknown to this howdah, allowed: 1
+2 files: 2 complaints
+",
+            missing.display(),
+            bad.display()
+        );
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,134 @@
+//! The keys of `[collector.<name>]` and `[ingester.<name>]`.
+
+use super::{Body, Role, build, topic_of};
+use crate::{
+    collect::{IngestSettings, Settings, Source, SpoolSettings, SseSettings},
+    config::{
+        StageKind,
+        complaint::At,
+        quantity::{DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND, TIB, show_size},
+        section::Section,
+        values,
+    },
+    model::StageId,
+};
+
+pub(super) fn collector(section: &mut Section<'_>) -> Body {
+    let source = section.key("sse", "the source, a server of events: sse = { url = \"…\" }").section().required();
+    let source = source.and_then(|at| sse(at.value));
+    let id = section.key("id", "where the event's own id stands; without it the source's event id is taken");
+    let id = id.parse(values::POINTER_FORMS, values::pointer).optional();
+    let window = section.key("dedupe_window", "an event whose id was seen within this time is dropped …");
+    let window = window.duration(SECOND..=7 * DAY).or(15 * MINUTE);
+    let ids = section.key("dedupe_ids", "… and so is one among at least this many last ids");
+    let ids = ids.integer(1..=10_000_000).or(100_000);
+    let spool = section.key("spool", "where events lie before they are on the bus: spool = { path = \"…\" }");
+    let spool = spool.section().required().and_then(|at| self::spool(at.value));
+
+    let largest = source.as_ref().map(|source| source.max_event);
+    if let Some((event, spool)) = largest.zip(spool.as_ref()).filter(|(event, spool)| *event > spool.value.max_bytes) {
+        section.say(format!(
+            "an event may be larger (sse.max_event = {}) than the whole spool (spool.max_bytes = {})",
+            show_size(event),
+            show_size(spool.value.max_bytes)
+        ));
+    }
+    let folder = spool.as_ref().map(|at| At { value: at.value.path.clone(), place: at.place.clone() });
+    let settings = build(|| {
+        Some(Settings {
+            source: Source::Sse(source?),
+            id: id?.map(|at| at.value),
+            dedupe_window: window?.value,
+            dedupe_ids: ids?.value,
+            spool: spool?.value,
+        })
+    });
+    Body { topic: None, role: Role::Collector { spool: folder }, kind: settings.map(StageKind::Collector) }
+}
+
+fn sse(mut section: Section<'_>) -> Option<SseSettings> {
+    let url = section.key("url", "where the stream is");
+    let url = url.parse("an address like \"https://host/path\"", values::url).required();
+    let contact = section.key("contact", "an e-mail address or a URL that the source's operators can reach");
+    let written = contact.parse("an e-mail address or a URL", values::contact).or(None);
+    let reconnect = section.key("reconnect_after", "open the next connection this long after the last one");
+    let reconnect = reconnect.duration(100 * MILLISECOND..=DAY).or(14 * MINUTE);
+    let silence = section.key("silence", "a connection without a byte for this long is given up");
+    let silence = silence.duration(100 * MILLISECOND..=HOUR).or(30 * SECOND);
+    let max_event = section.key("max_event", "a larger event is kept as a file and reported as a dead letter");
+    let max_event = max_event.size(KIB..=64 * MIB).or(MIB);
+
+    let host = url.as_ref().and_then(|at| values::host(&at.value).ok());
+    if let Some((host, At { value: None, place })) =
+        host.filter(|host| values::is_wikimedia(host)).zip(written.as_ref())
+    {
+        section.say_at(
+            place,
+            format!(
+                "{host} asks to know whom to reach: set HOWDAH_CONTACT to an e-mail address or a URL \
+                 (with contact = \"${{HOWDAH_CONTACT}}\" here); it is sent in the User-Agent"
+            ),
+        );
+    }
+    section.finish();
+    Some(SseSettings {
+        url: url?.value,
+        contact: written?.value,
+        reconnect_after: reconnect?.value,
+        silence: silence?.value,
+        max_event: max_event?.value,
+    })
+}
+
+/// The spool's settings; the place is that of its path.
+fn spool(mut section: Section<'_>) -> Option<At<SpoolSettings>> {
+    let path = section.key("path", "its folder on a local disk, for it alone");
+    let path = path.parse("a path of this machine", values::local_path).required();
+    let max_bytes = section.key("max_bytes", "it never holds more; when it is full the source waits");
+    let max_bytes = max_bytes.size(MIB..=64 * TIB).or(2 * GIB);
+    let roll_bytes = section.key("roll_bytes", "a file of this size is ended and the next begun");
+    let roll_bytes = roll_bytes.size(4 * KIB..=GIB).or(16 * MIB);
+    let sync_within = section.key("sync_within", "what was received is on disk within this time");
+    let sync_within = sync_within.duration(MILLISECOND..=SECOND).or(200 * MILLISECOND);
+
+    // A file goes only when it is ended and sent: with less than two a full spool never empties.
+    if let Some((max, roll)) =
+        max_bytes.as_ref().zip(roll_bytes.as_ref()).filter(|(max, roll)| max.value < 2 * roll.value)
+    {
+        let (max, roll) = (show_size(max.value), show_size(roll.value));
+        section.say(format!("max_bytes ({max}) must be at least twice roll_bytes ({roll})"));
+    }
+    section.finish();
+    let At { value: path, place } = path?;
+    let value = SpoolSettings {
+        path,
+        max_bytes: max_bytes?.value,
+        roll_bytes: roll_bytes?.value,
+        sync_within: sync_within?.value,
+    };
+    Some(At { value, place })
+}
+
+pub(super) fn ingester(section: &mut Section<'_>) -> Body {
+    let collector = section.key("collector", "the collector whose spool it empties");
+    let collector = collector.parse("a collector's name", |text| Ok(StageId::from(text))).required();
+    let topic = topic_of(section, "the topic it writes");
+    let key = section.key("key", "where the record's key stands in the event; without it the source's id is the key");
+    let key = key.parse(values::POINTER_FORMS, values::pointer).optional();
+    let records = section.key("batch_records", "records in one transaction at most").integer(1..=10_000).or(1_000);
+    let bytes = section.key("batch_bytes", "bytes in one transaction at most; a larger event goes alone");
+    let bytes = bytes.size(KIB..=64 * MIB).or(4 * MIB);
+
+    let key_for_rules = key.as_ref().and_then(|key| key.as_ref().map(|at| at.value.clone()));
+    let settings = build(|| {
+        Some(IngestSettings {
+            topic: topic.as_ref()?.value.clone(),
+            key: key?.map(|at| at.value),
+            batch_records: records?.value,
+            batch_bytes: usize::try_from(bytes?.value).unwrap_or(usize::MAX),
+        })
+    });
+    let kind =
+        build(|| Some(StageKind::Ingester { collector: collector.as_ref()?.value.clone(), settings: settings? }));
+    Body { topic, role: Role::Ingester { collector, key: key_for_rules }, kind }
+}

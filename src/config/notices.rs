@@ -1,0 +1,108 @@
+//! What a person should know though nothing is wrong.
+
+use std::time::Duration;
+
+use super::{
+    StageKind,
+    keys::{File, Role},
+    quantity::{HOUR, MINUTE, show_duration},
+    rules::{counted, same_bus},
+    values,
+};
+use crate::{
+    bus::{Cleanup, TopicSpec},
+    collect::Source,
+    model::{Pointer, StageId, TopicName},
+    table,
+};
+
+/// The notices about one of the files that are to run in one process.
+pub fn of(file: &File, all: &[File]) -> Vec<String> {
+    let mut notices = Vec::new();
+    for topic in &file.topics {
+        let Some(spec) = &topic.spec else { continue };
+        if spec.num_partitions > 1 {
+            let has = counted(spec.num_partitions, "partition");
+            notices.push(format!("topic {} has {has}: order is kept within each, not between them", spec.name));
+        }
+        if !file.stages.iter().any(|stage| stage.topic.as_ref().is_some_and(|at| at.value == spec.name)) {
+            notices.push(format!("topic {} is declared, but no stage of this pipeline uses it", spec.name));
+        }
+    }
+    for stage in &file.stages {
+        let id = &stage.id.value;
+        match &stage.kind {
+            Some(StageKind::Collector(settings)) => {
+                let Source::Sse(sse) = &settings.source;
+                notices.extend(late_reconnect(id, &sse.url, sse.reconnect_after));
+            }
+            Some(StageKind::Aggregator(settings)) => {
+                let spec = file.topics.iter().filter_map(|topic| topic.spec.as_ref());
+                let Some(spec) = spec.into_iter().find(|spec| spec.name == settings.topic) else { continue };
+                notices.extend(rows_to_sum(id, settings, spec, &keys_of(file, all, &spec.name)));
+                notices.extend(short_retention(id, settings, spec));
+            }
+            Some(StageKind::Ingester { .. } | StageKind::Archiver(_)) | None => {}
+        }
+    }
+    notices
+}
+
+/// What the ingesters of all files key a topic's records by.
+fn keys_of<'f>(file: &File, all: &'f [File], topic: &TopicName) -> Vec<Option<&'f Pointer>> {
+    let stages = all.iter().filter(|other| same_bus(file, other)).flat_map(|other| &other.stages);
+    let writers = stages.filter(|stage| stage.topic.as_ref().is_some_and(|at| at.value == *topic));
+    let key = |stage: &'f super::keys::Stage| match &stage.role {
+        Role::Ingester { key, .. } => Some(key.as_ref()),
+        _ => None,
+    };
+    writers.filter_map(key).collect()
+}
+
+/// Wikimedia cuts each connection; who opens the next one only then misses what comes in between,
+/// and has to fetch it anew.
+fn late_reconnect(id: &StageId, url: &str, after: Duration) -> Option<String> {
+    const CUT: Duration = Duration::from_secs(15 * 60);
+    let wikimedia = values::host(url).is_ok_and(|host| values::is_wikimedia(&host));
+    (wikimedia && after >= CUT).then(|| {
+        let (after, cut) = (show_duration(after), show_duration(CUT));
+        format!(
+            "{id} opens the next connection after {after}, but Wikimedia cuts each after {cut}: write less than that"
+        )
+    })
+}
+
+/// Equal keys lie in one partition if the record's key is one of the table's; otherwise each
+/// partition has a row of its own for them.
+fn rows_to_sum(id: &StageId, table: &table::Settings, topic: &TopicSpec, keys: &[Option<&Pointer>]) -> Option<String> {
+    let among = |key: &Option<&Pointer>| key.is_some_and(|key| table.keys.iter().any(|column| column.pointer == *key));
+    if topic.num_partitions == 1 || (!keys.is_empty() && keys.iter().all(among)) {
+        return None;
+    }
+    let rows = counted(topic.num_partitions, "row");
+    let way = match table.keys.as_slice() {
+        [] => String::new(),
+        columns => {
+            let pointers: Vec<_> = columns.iter().map(|column| format!("{:?}", column.pointer.to_string())).collect();
+            format!(" (or key the topic by one of its keys: key = {} in the ingester)", pointers.join(" or "))
+        }
+    };
+    let topic = &topic.name;
+    Some(format!(
+        "table {id} may hold up to {rows} for a window and key, one for each partition of {topic}: readers must sum{way}"
+    ))
+}
+
+/// After a restart the aggregator reads again whatever feeds an hour that is not final.
+fn short_retention(id: &StageId, table: &table::Settings, topic: &TopicSpec) -> Option<String> {
+    let Cleanup::Delete { retention_ms: Some(retention), .. } = topic.cleanup else { return None };
+    let needed = HOUR.max(table.window) + table.lateness + table.watermark_delay;
+    let needed = MINUTE * u32::try_from(needed.as_secs().div_ceil(60)).unwrap_or(u32::MAX);
+    let retention = Duration::from_millis(u64::try_from(retention).unwrap_or_default());
+    (retention < needed).then(|| {
+        let (topic, retention, needed) = (&topic.name, show_duration(retention), show_duration(needed));
+        format!(
+            "topic {topic} keeps records for {retention}, but after a restart {id} reads again up to {needed} of them"
+        )
+    })
+}
