@@ -160,3 +160,97 @@ impl Restarts {
         Decision::RestartAfter(self.backoff.pause(*row, luck))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn bears(restarts: u32, within: u64) -> Restarts {
+        Restarts::new(&Supervision {
+            strategy: Strategy::OneForOne,
+            intensity: Intensity { restarts, within: Duration::from_secs(within) },
+            backoff: Backoff { base: SECOND, cap: 10 * SECOND, healthy: 60 * SECOND },
+        })
+    }
+
+    #[test]
+    fn each_strategy_names_who_goes_down() {
+        let of = |strategy| [0, 1, 2].map(|index| affected(strategy, index, 3));
+        assert_eq!(of(Strategy::OneForOne), [0..1, 1..2, 2..3]);
+        assert_eq!(of(Strategy::OneForAll), [0..3, 0..3, 0..3]);
+        assert_eq!(of(Strategy::RestForOne), [0..3, 1..3, 2..3]);
+    }
+
+    #[test]
+    fn each_policy_names_who_comes_back() {
+        let deaths = [Death::Panic, Death::Fault, Death::Stall, Death::Ended, Death::Order, Death::Sibling];
+        let of = |policy: Policy| deaths.map(|death| policy.restarts(death));
+        assert_eq!(of(Policy::Permanent), [true; 6]);
+        assert_eq!(of(Policy::Transient), [true, true, true, false, true, true]);
+        assert_eq!(of(Policy::Temporary), [false, false, false, false, true, false]);
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_cap_and_vary_by_a_quarter() {
+        let backoff = Backoff { base: SECOND, cap: 10 * SECOND, healthy: 60 * SECOND };
+        let at = |luck: f64| [1, 2, 3, 4, 5, u32::MAX].map(|nth| backoff.pause(nth, luck).as_millis());
+        assert_eq!(at(0.5), [1_000, 2_000, 4_000, 8_000, 10_000, 10_000]);
+        assert_eq!(at(0.0), [750, 1_500, 3_000, 6_000, 7_500, 7_500]);
+        assert_eq!(at(1.0), [1_250, 2_500, 5_000, 10_000, 12_500, 12_500]);
+    }
+
+    /// Deaths of (child, seconds since the start, seconds lived) and what each must lead to: the
+    /// pause in ms, or none for giving up.
+    fn check(mut restarts: Restarts, deaths: &[(usize, u64, u64, Option<u64>)]) {
+        let start = Instant::now();
+        for (child, at, lived, expected) in deaths {
+            let decision = restarts.on_death(*child, start + *at as u32 * SECOND, *lived as u32 * SECOND, 0.5);
+            let pause = expected.map(Duration::from_millis);
+            assert_eq!(decision, pause.map_or(Decision::GiveUp, Decision::RestartAfter), "child {child} at {at} s");
+        }
+    }
+
+    #[test]
+    fn the_row_grows_over_successful_starts_and_ends_with_a_healthy_stretch() {
+        check(
+            bears(100, 1),
+            &[
+                (0, 0, 0, Some(1_000)),
+                (0, 10, 9, Some(2_000)),
+                (0, 80, 59, Some(4_000)),
+                (0, 150, 60, Some(1_000)),
+                (0, 151, 0, Some(2_000)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_childs_row_is_its_own_and_the_window_is_everybodys() {
+        check(bears(2, 100), &[(0, 0, 0, Some(1_000)), (1, 1, 1, Some(1_000)), (2, 2, 2, None)]);
+    }
+
+    #[test]
+    fn deaths_leave_the_window_with_time() {
+        check(
+            bears(2, 100),
+            &[(0, 0, 0, Some(1_000)), (0, 50, 0, Some(2_000)), (0, 101, 0, Some(4_000)), (0, 150, 0, None)],
+        );
+    }
+
+    #[test]
+    fn a_healthy_stretch_takes_a_childs_deaths_out_of_the_window_and_nobody_elses() {
+        check(
+            bears(2, 1_000),
+            &[
+                (0, 0, 0, Some(1_000)),
+                (0, 10, 0, Some(2_000)),
+                (0, 100, 80, Some(1_000)),
+                (1, 101, 0, Some(1_000)),
+                (0, 200, 99, Some(1_000)),
+                (0, 201, 0, None),
+            ],
+        );
+    }
+}

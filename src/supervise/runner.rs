@@ -10,7 +10,8 @@
 //! What counts as a death: a panic wherever the actor runs code (handlers, `started`, `stopping`,
 //! spawned and awaited futures, timers, the factory), a declared fault, its own end, and the
 //! supervisor's word (stall, order, sibling). A panic while the dead state is dropped is noted as the
-//! last error; the new state stands by then, so nothing more has to follow from it.
+//! last error; the new state stands by then, so nothing more has to follow from it. (Two destructors
+//! that panic while the same dead state is dropped abort the process: that is Rust's rule.)
 
 use std::{
     future::Future,
@@ -211,22 +212,21 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
 
     /// Begins the next incarnation; `started` runs at the next poll.
     fn start(&mut self) {
+        if let Some(death) = self.died_of.take() {
+            self.kin.vitals.update(|life| *life.restarts.entry(death).or_default() += 1);
+        }
         if !self.fresh
             && let Err(why) = self.make()
         {
             return self.die(Death::Panic, why);
         }
-        let now = self.kin.clock.now();
-        let (incarnation, died_of) = (self.kin.incarnation(), self.died_of.take());
+        self.fresh = false;
+        self.phase = Phase::Up { since: Instant::now(), told: false };
+        let (incarnation, now) = (self.kin.incarnation(), self.kin.clock.now());
         self.kin.vitals.update(|life| {
             life.incarnation = incarnation;
             life.since = now;
-            if let Some(death) = died_of {
-                *life.restarts.entry(death).or_default() += 1;
-            }
         });
-        self.fresh = false;
-        self.phase = Phase::Up { since: Instant::now(), told: false };
         self.kin.pulse().begin();
     }
 

@@ -1,9 +1,14 @@
 //! Supervision on a paused clock: a house of probes that die in every way there is.
 
 mod deaths;
+mod families;
+mod mailboxes;
+mod orders;
+mod stalls;
+mod threads;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc, Mutex,
@@ -47,7 +52,8 @@ pub(super) struct House {
     pub(super) alive: AtomicI64,
     /// Traps that are armed: (probe, place) → how often it still panics.
     pub(super) traps: Mutex<BTreeMap<(&'static str, Place), u32>>,
-    pub(super) seen: Mutex<BTreeSet<u32>>,
+    /// Guards that outlive who opened them.
+    pub(super) leaked: Mutex<Vec<(AttemptGuard, WaitGuard)>>,
 }
 
 /// Where a probe may panic by itself.
@@ -89,37 +95,77 @@ pub(super) struct Probe {
     life: Life<Self>,
     handled: u32,
     kept: Vec<Permit>,
+    refuses: bool,
 }
 
-/// What a probe is told to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a probe is told to do; times are in seconds.
+#[derive(Clone, Debug)]
 pub(super) enum Do {
-    /// Nothing.
     Nothing,
     Panic,
     PanicInSpawned,
     PanicInWaited,
     PanicLater,
     PanicInLinked,
+    /// With a future that panics when it is dropped.
+    PanicWithBomb,
     Fail,
     FailLater,
     /// End by itself.
     Leave,
-    /// Open an attempt that lasts this many seconds.
+    /// Open an attempt that lasts so long.
     Attempt(u64),
-    /// Handle nothing for this many seconds, without a word.
+    SlowAttempt {
+        steps: u64,
+        each: u64,
+    },
+    /// Handle nothing for so long, without a word.
     Deaf(u64),
-    /// Handle nothing for this many seconds, waiting.
+    /// Handle nothing for so long, waiting.
     Wait(u64),
-    /// So many seconds of outage: attempts of a second that fail, and back-off between them.
+    WaitThenDeaf(u64, u64),
+    /// So long an outage: attempts of a second that fail, and back-off between them.
     Outage(u64),
+    Recover(u64),
     /// Keep the permit of this message.
     Keep,
+    LeakGuards,
+    /// A line in the log each second.
     Tick,
+    /// Send so many messages on.
+    Feed(Ref<Probe>, usize),
+    Breathe,
+    /// Do not stop when told.
+    Refuse,
 }
 
 impl Message for Do {
     type Result = ();
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("bomb");
+    }
+}
+
+/// On which thread it runs, by id and by the system's name.
+pub(super) struct Thread;
+
+impl Message for Thread {
+    type Result = (String, String);
+}
+
+impl Handler<Delivery<Thread>> for Probe {
+    type Result = actix::MessageResult<Delivery<Thread>>;
+
+    fn handle(&mut self, _: Delivery<Thread>, _: &mut Self::Context) -> Self::Result {
+        let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
+        actix::MessageResult((format!("{:?}", std::thread::current().id()), name.trim().to_owned()))
+    }
 }
 
 /// How many messages it has handled in this incarnation, and which that is.
@@ -174,6 +220,52 @@ impl Probe {
                     }
                 }));
             }
+            Do::SlowAttempt { steps, each } => {
+                let attempt = self.life.attempt("put");
+                self.life.linked(ctx, async move {
+                    for _ in 0..steps {
+                        nap(each).await;
+                        attempt.progress();
+                    }
+                });
+            }
+            Do::WaitThenDeaf(waits, deaf) => {
+                let waiting = self.life.waiting("the store");
+                ctx.wait(wrap_future(async move {
+                    nap(waits).await;
+                    drop(waiting);
+                    nap(deaf).await;
+                }));
+            }
+            Do::Recover(seconds) => {
+                let recovering = self.life.recovering();
+                self.life.linked(ctx, async move {
+                    nap(seconds).await;
+                    drop(recovering);
+                });
+            }
+            Do::LeakGuards => {
+                let guards = (self.life.attempt("for ever"), self.life.waiting("nobody"));
+                self.house.leaked.lock().unwrap().push(guards);
+            }
+            Do::PanicWithBomb => {
+                let bomb = Bomb;
+                self.life.linked(ctx, async move {
+                    let _bomb = bomb;
+                    std::future::pending().await
+                });
+                self.life.linked(ctx, async { panic!("told to") });
+            }
+            Do::Feed(to, messages) => {
+                let life = self.life.clone();
+                self.life.linked(ctx, async move {
+                    for _ in 0..messages {
+                        life.deliver(&to, Do::Nothing, Incarnation(1)).await.unwrap();
+                    }
+                });
+            }
+            Do::Breathe => self.life.breathe(ctx),
+            Do::Refuse => self.refuses = true,
             Do::Keep => self.kept.push(permit),
             Do::Tick => {
                 let (house, name, incarnation) = (Arc::clone(&self.house), self.name, self.life.incarnation);
@@ -194,7 +286,7 @@ impl Actor for Probe {
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
         self.house.cross(self.name, Place::Stopping);
         self.house.note(format!("stopping {} {}", self.name, self.life.incarnation));
-        Running::Stop
+        if self.refuses { Running::Continue } else { Running::Stop }
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -256,7 +348,7 @@ pub(super) fn spec(house: &Arc<House>, name: &'static str, stage: StageSupervisi
     Spec::new(Vitals::new(id(name)), stage, move |life| {
         house.cross(name, Place::Factory);
         house.alive.fetch_add(1, Ordering::SeqCst);
-        Probe { house: Arc::clone(&house), name, life, handled: 0, kept: Vec::new() }
+        Probe { house: Arc::clone(&house), name, life, handled: 0, kept: Vec::new(), refuses: false }
     })
 }
 
