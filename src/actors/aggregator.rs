@@ -190,8 +190,7 @@ impl Aggregator {
         let (life, settings) = (self.life.clone(), self.parts.settings.clone());
         let restoring = async move {
             let _attempt = life.attempt("restore from live files");
-            let committer =
-                Committer::open(&settings, store.store, Arc::new(Doubling::default()), store.clock).await?;
+            let committer = Committer::open(&settings, store.store, Arc::new(Doubling::default()), store.clock).await?;
             let mut lane = committer.lane(id, 0);
             committer.restore(&mut lane).await?;
             Ok(lane)

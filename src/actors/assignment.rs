@@ -97,7 +97,11 @@ mod tests {
         for (replicas, num_partitions) in [(1, 1), (1, 4), (2, 3), (2, 4), (3, 2)] {
             let mut all: Vec<_> = (0..replicas).flat_map(|r| partitions_of(r, replicas, num_partitions)).collect();
             all.sort_unstable();
-            assert_eq!(all, (0..num_partitions).collect::<Vec<_>>(), "{replicas} replicas, {num_partitions} partitions");
+            assert_eq!(
+                all,
+                (0..num_partitions).collect::<Vec<_>>(),
+                "{replicas} replicas, {num_partitions} partitions"
+            );
         }
     }
 }

@@ -131,7 +131,8 @@ impl Collector {
         self.failures = 0;
         // The spool knows better than the bus how far the source was read; without either, the
         // source is asked for everything since it was begun.
-        let token = if recovered.token.is_empty() { owned.token.map(Bytes::from) } else { Some(recovered.token.clone()) };
+        let token =
+            if recovered.token.is_empty() { owned.token.map(Bytes::from) } else { Some(recovered.token.clone()) };
         let resume = Resume { token: token.unwrap_or_default(), since: Some(owned.since.min(recovered.created)) };
         let Source::Sse(settings) = &self.parts.settings.source;
         match Stream::new(settings, resume) {
@@ -167,7 +168,13 @@ impl Collector {
                 self.possible_gap();
             }
             if new {
-                entries.push(Entry { kind: spool::Kind::Event, received: now, token: event.id, id, payload: event.data });
+                entries.push(Entry {
+                    kind: spool::Kind::Event,
+                    received: now,
+                    token: event.id,
+                    id,
+                    payload: event.data,
+                });
             } else {
                 vitals.duplicates.add(1);
             }
@@ -360,7 +367,9 @@ async fn rebuild(parts: &CollectorParts, owned: &Owned) -> Result<Seen> {
         let window = Millis::try_from(settings.dedupe_window.as_millis()).unwrap_or(Millis::MAX);
         let since = parts.clock.now().saturating_sub(window);
         let last = settings.dedupe_ids as u64;
-        spool::recent(&settings.spool.path, &parts.link.spool, since, last, |id, time| drop(seen.insert(id, time)))?;
+        spool::recent(&settings.spool.path, &parts.link.spool, since, last, |id, time| {
+            seen.insert(id, time);
+        })?;
         Ok(seen)
     })
     .await

@@ -333,4 +333,3 @@ impl Handler<Delivery<TakeSpooled>> for Ingester {
         self.settle(ctx);
     }
 }
-

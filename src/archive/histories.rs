@@ -113,7 +113,11 @@ fn history(seed: u64) -> Result<(), String> {
     let blackout = sim.one_in(24);
     for round in 0..12 + sim.below(12) {
         let dark = blackout && round == 5;
-        sim.weather(if dark { Weather { refuse: 0.3, lose_request: 0.7, ..Weather::calm() } } else { Weather::rough() });
+        sim.weather(if dark {
+            Weather { refuse: 0.3, lose_request: 0.7, ..Weather::calm() }
+        } else {
+            Weather::rough()
+        });
         let owner = owners[sim.below(owners.len())];
         match sim.below(12) {
             0 => sim.kill(owner),
@@ -178,7 +182,9 @@ fn payload(sim: &Sim, serial: &mut u32) -> Payload {
 /// Somebody deletes the staging file of the last entry before it is renamed.
 fn plunder(sim: &Sim) {
     let files = sim.world().files();
-    let last = files.iter().rfind(|(path, _)| path.contains("/_chain/") && path.ends_with(".json") && !path.ends_with("archive.json"));
+    let last = files
+        .iter()
+        .rfind(|(path, _)| path.contains("/_chain/") && path.ends_with(".json") && !path.ends_with("archive.json"));
     let Some(staging) = last.and_then(|(_, bytes)| {
         let entry: Value = serde_json::from_slice(bytes).ok()?;
         Some(format!("/raw/{}", entry["staging"].as_str()?))
@@ -279,7 +285,11 @@ fn check(sim: &Sim, topic: &TopicInfo, end: Offset) -> Result<(), String> {
                 };
                 let text = unpack(&target, raw)?;
                 if text != expected {
-                    return Err(format!("{target}: {:?} instead of {:?}", text.escape_ascii().to_string(), expected.escape_ascii().to_string()));
+                    return Err(format!(
+                        "{target}: {:?} instead of {:?}",
+                        text.escape_ascii().to_string(),
+                        expected.escape_ascii().to_string()
+                    ));
                 }
                 finals.push(target);
             }
@@ -293,7 +303,10 @@ fn check(sim: &Sim, topic: &TopicInfo, end: Offset) -> Result<(), String> {
             return Err(format!("{path} is named by no entry"));
         }
     }
-    if let Some(left) = files.keys().find(|path| path.starts_with("/raw/_staging/") && end > 0 && !path.contains(&format!("/{next:020}-"))) {
+    if let Some(left) = files
+        .keys()
+        .find(|path| path.starts_with("/raw/_staging/") && end > 0 && !path.contains(&format!("/{next:020}-")))
+    {
         return Err(format!("{left} was left over, the chain ends at {next}"));
     }
     let changes = world.visible_changes();
@@ -308,7 +321,8 @@ fn unpack(path: &str, raw: &[u8]) -> Result<Vec<u8>, String> {
         return Ok(raw.to_vec());
     }
     let mut text = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(raw), &mut text).map_err(|e| format!("{path}: {e}"))?;
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(raw), &mut text)
+        .map_err(|e| format!("{path}: {e}"))?;
     Ok(text)
 }
 

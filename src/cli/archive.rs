@@ -4,9 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{COMPLAINTS, DONE, LOSS, block_on, terminal::{Progress, grouped}};
+use super::{
+    COMPLAINTS, DONE, LOSS, block_on,
+    terminal::{Progress, grouped},
+};
 use crate::{
-    archive::{Layout, verify::{Report, Verify, What}},
+    archive::{
+        Layout,
+        verify::{Report, Verify, What},
+    },
     config::{self, Pipeline, StageKind},
     fault::{Fault, Result},
     model::TopicId,

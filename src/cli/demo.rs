@@ -64,7 +64,11 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
 fn demo(arguments: &Arguments, folder: &Path) -> Result<u8> {
     let url = serve(arguments.speed)?;
     let pipelines = pipelines(&url, folder)?;
-    println!("Real edits of 2015-09-12 from {url}, {} a second, through {} actors.", arguments.speed, count(&pipelines));
+    println!(
+        "Real edits of 2015-09-12 from {url}, {} a second, through {} actors.",
+        arguments.speed,
+        count(&pipelines)
+    );
     println!("Type an actor's number and Enter to kill it; q and Enter, or Ctrl-C, to end.\n");
     let end = node::block_on(watch(pipelines.clone(), arguments.time))??;
     println!();

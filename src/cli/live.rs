@@ -75,10 +75,7 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::ActorId,
-        vitals::Death,
-    };
+    use crate::{model::ActorId, vitals::Death};
 
     #[test]
     fn a_line_says_who_what_and_how_often_it_came_back() {

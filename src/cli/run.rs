@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{COMPLAINTS, DONE, GAVE_UP};
-use crate::{config, fault::{Fault, Result}, node::{self, End}};
+use crate::{
+    config,
+    fault::{Fault, Result},
+    node::{self, End},
+};
 
 /// What to run.
 #[derive(Args)]

@@ -147,7 +147,8 @@ impl Totals {
 
     /// The `n` keys with the largest sums.
     pub fn top(&self, n: usize) -> Vec<(&str, u64)> {
-        let mut rows: Vec<_> = self.sums.iter().map(|(key, sum)| (key.as_str(), (*sum).max(0).unsigned_abs())).collect();
+        let mut rows: Vec<_> =
+            self.sums.iter().map(|(key, sum)| (key.as_str(), (*sum).max(0).unsigned_abs())).collect();
         rows.sort_by(|(a_key, a), (b_key, b)| b.cmp(a).then(a_key.cmp(b_key)));
         rows.truncate(n);
         rows

@@ -72,7 +72,13 @@ fn parts(sim: &Sim, owner: Owner, spool: &Spool, settings: &Arc<IngestSettings>)
 }
 
 /// What an ingester does, without the mailbox: sends until everything is sent, for ever or once.
-async fn ingester(parts: Parts, topic: TopicInfo, spool: Spool, pause: Arc<dyn crate::model::Pause>, once: bool) -> Fault {
+async fn ingester(
+    parts: Parts,
+    topic: TopicInfo,
+    spool: Spool,
+    pause: Arc<dyn crate::model::Pause>,
+    once: bool,
+) -> Fault {
     let (mut held, mut attempt) = (None, 0);
     loop {
         match life(&parts, &topic, &spool, &*pause, &mut held, once).await {

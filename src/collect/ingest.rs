@@ -21,11 +21,7 @@ use super::{
     route::{Router, SEQUENCE, SPOOL, record_sequence},
 };
 use crate::{
-    bus::{
-        Outgoing, Producer, SharedBus, TopicInfo, latest,
-        letters::DeadLetter,
-        read_range,
-    },
+    bus::{Outgoing, Producer, SharedBus, TopicInfo, latest, letters::DeadLetter, read_range},
     failpoint::{cross, rare},
     fault::{Effect, Fault, Kind, Result, Retry},
     model::{ActorId, Epoch, Header, Millis, Offset, Partition, Record, Sequence, TopicName},
@@ -187,7 +183,13 @@ impl Ingest {
     ///
     /// # Errors
     /// [`Kind::Fenced`] if a position says that a newer owner exists; those of the bus.
-    pub async fn open(parts: Parts, topic: TopicInfo, now: Millis, held: Option<Epoch>, first: Sequence) -> Result<Self> {
+    pub async fn open(
+        parts: Parts,
+        topic: TopicInfo,
+        now: Millis,
+        held: Option<Epoch>,
+        first: Sequence,
+    ) -> Result<Self> {
         let positions = topic_named(&parts, POSITIONS_TOPIC.into()).await?;
         // Before the producer is opened, so that an old owner stops without fencing the new one;
         // and after it, because only then nobody else writes.
@@ -226,8 +228,18 @@ impl Ingest {
         let router = Router::new(parts.settings.key.as_ref(), &parts.source, topic.num_partitions);
         let done = done.into_iter().filter_map(|(target, done)| Some((target, done?))).collect();
         let proven = position.next;
-        let mut ingest =
-            Self { topic, letters, router, producer, handover, done, unproven: BTreeMap::new(), proven, position, parts };
+        let mut ingest = Self {
+            topic,
+            letters,
+            router,
+            producer,
+            handover,
+            done,
+            unproven: BTreeMap::new(),
+            proven,
+            position,
+            parts,
+        };
         // The new epoch, and the mark where a new source begins, are on the bus before the first
         // connection.
         ingest.send(&[]).await?;

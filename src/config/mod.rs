@@ -153,11 +153,7 @@ pub fn load(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Result<V
 ///
 /// # Errors
 /// As [`load`].
-pub fn parse(
-    path: &Path,
-    text: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<Pipeline>, Vec<Complaint>> {
+pub fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pipeline>, Vec<Complaint>> {
     check(vec![(path.to_owned(), Ok(text.as_bytes().to_vec()))], env)
 }
 

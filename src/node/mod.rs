@@ -222,4 +222,3 @@ pub async fn interrupted() {
         _ = int.recv() => {}
     }
 }
-

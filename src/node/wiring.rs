@@ -72,11 +72,8 @@ struct Common {
 pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let spawner = Arc::new(Threads::default());
-    let id = |pipeline: &Pipeline, stage: &str| ActorId {
-        pipeline: pipeline.id.clone(),
-        stage: stage.into(),
-        replica: 0,
-    };
+    let id =
+        |pipeline: &Pipeline, stage: &str| ActorId { pipeline: pipeline.id.clone(), stage: stage.into(), replica: 0 };
     let node_id = ActorId { pipeline: "node".into(), stage: "supervisor".into(), replica: 0 };
     let mut root = Tree::new(Vitals::new(node_id), NODE, spawner.clone(), clock.clone());
     let (mut buses, mut stores) = (HashMap::new(), HashMap::new());
@@ -217,7 +214,13 @@ impl Common {
         Ok(())
     }
 
-    fn child<A>(&self, wired: &mut Wired, stage: &Stage, replica: u32, make: impl Fn(Life<A>) -> A + Send + 'static) -> Ref<A>
+    fn child<A>(
+        &self,
+        wired: &mut Wired,
+        stage: &Stage,
+        replica: u32,
+        make: impl Fn(Life<A>) -> A + Send + 'static,
+    ) -> Ref<A>
     where
         A: actix::Actor<Context = actix::Context<A>> + actix::Supervised,
     {

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     fault::Result,
     model::{ActorId, Clock},
-    vitals::Vitals,
+    vitals::{Death, Vitals},
 };
 
 /// A supervisor as its own supervisor treats it. Its messages are orders and reports, all handled at
@@ -114,7 +114,10 @@ impl Tree {
         let kin = Kin::new(self.spec(), clock);
         let who = kin.vitals.id.clone();
         let report: Reporter = Box::new(move |report| {
-            if let Report::Died { why, .. } = report {
+            // It ends by itself only after it was told to shut down.
+            if let Report::Died { death, why, .. } = report
+                && death != Death::Ended
+            {
                 parent.gave_up(&who, &why);
             }
         });

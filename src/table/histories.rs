@@ -4,21 +4,14 @@
 //! judged by what the log itself says of positions and watermarks; log and records are read here
 //! without the table's code.
 
-use std::{
-    cell::Cell,
-    collections::BTreeMap,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use serde_json::Value;
 
 use super::{
-    Columns, Committer, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, parquet,
-    testing,
+    Columns, Committer, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, parquet, testing,
     window::Cell as Number,
 };
 use crate::{
@@ -105,7 +98,8 @@ async fn life(parts: &Parts) -> Result<()> {
         if drained || fastrand::u8(..3) == 0 {
             let mut sealed = Vec::new();
             for lane in &mut lanes {
-                let follow = if fastrand::u8(..4) == 0 { committer.snapshot().watermark_of_others(lane.id()) } else { None };
+                let follow =
+                    if fastrand::u8(..4) == 0 { committer.snapshot().watermark_of_others(lane.id()) } else { None };
                 sealed.extend(lane.seal(follow));
             }
             if sealed.is_empty() {
@@ -216,7 +210,10 @@ fn event(sim: &Sim, now: Millis) -> Payload {
     match sim.below(10) {
         0 => Payload::null(),
         1 => Payload::value(format!("{{\"timestamp\":{}}}", time / 1000)),
-        2 => Payload::value(format!("{{\"timestamp\":{},\"wiki\":\"x\",\"meta\":{{\"domain\":\"canary\"}}}}", time / 1000)),
+        2 => Payload::value(format!(
+            "{{\"timestamp\":{},\"wiki\":\"x\",\"meta\":{{\"domain\":\"canary\"}}}}",
+            time / 1000
+        )),
         _ => Payload::value(format!("{{\"timestamp\":{},\"wiki\":\"{}\"}}", time / 1000, sim.below(3))),
     }
 }
