@@ -77,6 +77,10 @@ pub enum Death {
     Panic,
     /// A fault the actor declared.
     Fault,
+    /// A newer owner has taken over what this one held: it is not started again.
+    Fenced,
+    /// A fault that only a person can mend: another life would meet it again.
+    Hopeless,
     /// No progress within its bound.
     Stall,
     /// Its thread did not come back.

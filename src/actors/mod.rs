@@ -8,6 +8,8 @@ mod collector;
 mod ingester;
 mod link;
 mod oversized;
+#[cfg(test)]
+mod tests;
 
 pub use aggregator::{Aggregator, AggregatorParts};
 pub use archiver::{Archiver, ArchiverParts};

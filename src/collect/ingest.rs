@@ -401,7 +401,7 @@ async fn read_positions(parts: &Parts, topic: &TopicInfo) -> Result<BTreeMap<Uui
     let prefix = format!("{}/", parts.source);
     let mut positions = BTreeMap::new();
     for (key, record) in latest(&*parts.bus, topic).await? {
-        if !key.strip_prefix(prefix.as_bytes()).is_some_and(|rest| !rest.contains(&b'/')) {
+        if key.strip_prefix(prefix.as_bytes()).is_none_or(|rest| rest.contains(&b'/')) {
             continue;
         }
         let place = || format!("{POSITIONS_TOPIC}-0@{}", record.offset);

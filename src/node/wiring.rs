@@ -32,7 +32,7 @@ use crate::{
 /// few times. Its own giving up ends the process.
 const NODE: Supervision = Supervision {
     strategy: Strategy::OneForOne,
-    intensity: Intensity { restarts: 3, within: std::time::Duration::from_secs(300) },
+    intensity: Intensity { restarts: 3, within: std::time::Duration::from_secs(3600) },
     backoff: Backoff {
         base: std::time::Duration::from_secs(1),
         cap: std::time::Duration::from_secs(30),

@@ -155,6 +155,10 @@ impl Family {
         if matches!(death, Death::Order | Death::Sibling) {
             return Outcome::Restart(Duration::ZERO);
         }
+        if death == Death::Hopeless {
+            self.farewell = Some(Farewell::Hopeless(child));
+            return Outcome::GaveUp;
+        }
         match self.restarts.on_death(child, now, lived, luck) {
             Decision::GiveUp => {
                 self.farewell = Some(Farewell::Hopeless(child));

@@ -85,9 +85,11 @@ pub struct StageSupervision {
 
 impl Policy {
     /// Whether a child that died so is started again. A person's order and a sibling's death
-    /// restart whatever may be restarted at all.
+    /// restart whatever may be restarted at all. Who is fenced stays down: opening anew would fence
+    /// the rightful owner back.
     pub fn restarts(self, death: Death) -> bool {
         match self {
+            _ if death == Death::Fenced => false,
             Self::Permanent => true,
             Self::Transient => death != Death::Ended,
             Self::Temporary => death == Death::Order,

@@ -37,7 +37,7 @@ use super::{
     policy::StageSupervision,
 };
 use crate::{
-    fault::{Fault, Result},
+    fault::{Domain, Fault, Kind, Result, Retry},
     model::Incarnation,
     vitals::{Death, State, Vitals},
 };
@@ -232,12 +232,15 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
 
     /// Polls the actor once; ready when that changed the phase.
     fn live(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let Body::Born(body) = &mut self.body else { return Poll::Ready(self.end(State::Stopped)) };
+        let Body::Born(body) = &mut self.body else {
+            self.end(State::Stopped);
+            return Poll::Ready(());
+        };
         let polled = guarded(|| Pin::new(body).poll(cx));
         let fault = self.kin.pulse().take_fault();
         let death = match (polled, fault) {
             (Err(why), _) => (Death::Panic, why),
-            (Ok(_), Some(fault)) => (Death::Fault, fault.to_string()),
+            (Ok(_), Some(fault)) => (death_of(&fault), fault.to_string()),
             (Ok(Poll::Ready(())), None) => (Death::Ended, "it ended by itself".to_owned()),
             (Ok(Poll::Pending), None) => {
                 if let Phase::Up { told: told @ false, .. } = &mut self.phase {
@@ -344,5 +347,14 @@ impl<A: Actor<Context = Context<A>> + Supervised> Drop for Runner<A> {
     /// The thread ends, and the actor with it.
     fn drop(&mut self) {
         self.end(State::Stopped);
+    }
+}
+
+/// How a declared fault is mourned: one that no time and no other life mends is told apart.
+fn death_of(fault: &Fault) -> Death {
+    match (fault.kind, fault.domain, fault.retry) {
+        (Kind::Fenced, ..) => Death::Fenced,
+        (_, Domain::User, Retry::Never) | (Kind::Recreated, ..) => Death::Hopeless,
+        _ => Death::Fault,
     }
 }

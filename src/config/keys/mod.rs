@@ -156,7 +156,7 @@ fn pipeline(mut section: Section<'_>) -> (Option<At<PipelineId>>, Option<Supervi
     let intensity = section.key("intensity", "how many restarts are borne before the pipeline gives up");
     let intensity = intensity.section().or_defaults().and_then(|mut section| {
         let restarts = section.key("restarts", "so many restarts are borne …").integer(0..=10_000).or(10);
-        let within = section.key("within", "… within this time").duration(SECOND..=DAY).or(MINUTE);
+        let within = section.key("within", "… within this time").duration(SECOND..=DAY).or(10 * MINUTE);
         section.finish();
         Some(Intensity { restarts: restarts?.value, within: within?.value })
     });
