@@ -76,7 +76,7 @@ pub fn run(command: &Command) -> Result<u8> {
 /// # Errors
 /// Those of bus and store.
 pub async fn verify(pipeline: &Pipeline, deep: bool) -> Result<Vec<(String, Report)>> {
-    let store = node::open_store(&pipeline.store).await?;
+    let store = node::open_store_to_read(&pipeline.store).await?;
     let bus = node::open_bus_read_only(&pipeline.bus)?;
     let mut reports = Vec::new();
     for stage in &pipeline.stages {

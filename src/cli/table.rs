@@ -64,7 +64,7 @@ pub fn run(command: &Command) -> Result<u8> {
 
 /// The tables of a pipeline as they are now.
 async fn views(pipeline: &Pipeline) -> Result<Vec<(String, Option<View>)>> {
-    let store = node::open_store(&pipeline.store).await?;
+    let store = node::open_store_to_read(&pipeline.store).await?;
     let mut views = Vec::new();
     for stage in &pipeline.stages {
         if let StageKind::Aggregator(settings) = &stage.kind {

@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use wiring::{open_bus_read_only, open_store};
+pub use wiring::{open_bus_read_only, open_store_to_read};
 
 use crate::{
     actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester},

@@ -44,9 +44,18 @@ const NODE: Supervision = Supervision {
 ///
 /// # Errors
 /// Those of opening it.
-pub async fn open_store(settings: &StoreSettings) -> Result<SharedStore> {
+async fn open_store(settings: &StoreSettings) -> Result<SharedStore> {
     let StoreSettings::Local { root } = settings;
     Ok(Arc::new(LocalStore::open(root.clone()).await?))
+}
+
+/// The store of these settings, for a look that writes nothing.
+///
+/// # Errors
+/// Those of opening it.
+pub async fn open_store_to_read(settings: &StoreSettings) -> Result<SharedStore> {
+    let StoreSettings::Local { root } = settings;
+    Ok(Arc::new(LocalStore::open_to_read(root.clone()).await?))
 }
 
 /// The bus of these settings, for a look beside a running or stopped process.

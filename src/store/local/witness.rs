@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::io::Errno;
@@ -35,6 +35,11 @@ struct State {
 #[derive(Default)]
 pub(super) struct Witness(Mutex<State>);
 
+/// See [`Witness::hold`].
+pub(super) struct Held<'a> {
+    _state: MutexGuard<'a, State>,
+}
+
 impl Witness {
     pub(super) fn call<T>(
         &self,
@@ -63,6 +68,11 @@ impl Witness {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).done.push(done);
         }
         result
+    }
+
+    /// Until this is dropped, no call goes on.
+    pub(super) fn hold(&self) -> Held<'_> {
+        Held { _state: self.0.lock().unwrap() }
     }
 
     /// Lets the next call of this name fail, after `passing` more that pass.
