@@ -51,11 +51,7 @@ impl Client {
         read > 0
     }
 
-<<<<<<< HEAD
-    async fn read_to_the_end(mut self) -> Self {
-=======
     async fn until_its_end(mut self) -> Self {
->>>>>>> store
         while self.more().await {}
         self
     }
@@ -116,11 +112,7 @@ const ENDING: Options =
 #[tokio::test]
 async fn a_stream_begins_as_wikimedias_and_holds_every_event() {
     let (served, _running) = served(300, 4, ENDING).await;
-<<<<<<< HEAD
-    let client = Client::get(&served, "/v2/stream/recentchange", "").await.read_to_the_end().await;
-=======
     let client = Client::get(&served, "/v2/stream/recentchange", "").await.until_its_end().await;
->>>>>>> store
     let head = String::from_utf8_lossy(&client.raw).to_lowercase();
     assert!(head.starts_with("http/1.0 200 ok\r\n"), "{head}");
     assert!(head.contains("content-type: text/event-stream"), "{head}");
@@ -154,13 +146,8 @@ async fn a_resume_repeats_the_last_millisecond_and_goes_on() {
 #[tokio::test]
 async fn two_connections_interleave_differently_and_keep_each_topics_order() {
     let (served, _running) = served(300, 4, ENDING).await;
-<<<<<<< HEAD
-    let one = numbers(&Client::get(&served, "/", "").await.read_to_the_end().await.got());
-    let other = numbers(&Client::get(&served, "/", "").await.read_to_the_end().await.got());
-=======
     let one = numbers(&Client::get(&served, "/", "").await.until_its_end().await.got());
     let other = numbers(&Client::get(&served, "/", "").await.until_its_end().await.got());
->>>>>>> store
     assert_ne!(one, other);
     for order in [one, other] {
         for topic in served.shared.feed.topics() {
@@ -180,11 +167,7 @@ async fn since_is_where_it_starts() {
         ("?since=2015-09-12T00:46:58.099Z", 99),
         ("?since=1760000000000", 0),
     ] {
-<<<<<<< HEAD
-        let got = Client::get(&served, &format!("/{query}"), "").await.read_to_the_end().await.got();
-=======
         let got = Client::get(&served, &format!("/{query}"), "").await.until_its_end().await.got();
->>>>>>> store
         assert_eq!(numbers(&got).into_iter().collect::<BTreeSet<_>>(), (expected..100).collect(), "{query}");
     }
 }
@@ -198,15 +181,6 @@ async fn what_it_cannot_follow_is_400_and_a_nameless_client_403() {
         ("/", "Last-Event-ID: 7\r\n"),
         ("/", "Last-Event-ID: [{\"topic\":\"eqiad.other\",\"partition\":0,\"timestamp\":1}]\r\n"),
     ] {
-<<<<<<< HEAD
-        let client = Client::get(&served, path, headers).await.read_to_the_end().await;
-        assert_eq!(client.status(), 400, "{path} {headers}");
-    }
-    for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\nUser-Agent: \r\n\r\n"] {
-        assert_eq!(Client::send(&served, request).await.read_to_the_end().await.status(), 403);
-    }
-    let post = Client::send(&served, "POST / HTTP/1.0\r\nUser-Agent: x\r\n\r\n").await.read_to_the_end().await;
-=======
         let client = Client::get(&served, path, headers).await.until_its_end().await;
         assert_eq!(client.status(), 400, "{path} {headers}");
     }
@@ -214,7 +188,6 @@ async fn what_it_cannot_follow_is_400_and_a_nameless_client_403() {
         assert_eq!(Client::send(&served, request).await.until_its_end().await.status(), 403);
     }
     let post = Client::send(&served, "POST / HTTP/1.0\r\nUser-Agent: x\r\n\r\n").await.until_its_end().await;
->>>>>>> store
     assert_eq!(post.status(), 405);
     assert_eq!(served.progress().connections, 0, "none of these is a stream");
 }
@@ -225,11 +198,7 @@ async fn one_connection_too_many_is_429_until_another_ends() {
     let mut one = Client::get(&served, "/", "").await;
     let mut two = Client::get(&served, "/", "").await;
     assert_eq!((one.events(10).await.len(), two.events(10).await.len()), (10, 10));
-<<<<<<< HEAD
-    assert_eq!(Client::get(&served, "/", "").await.read_to_the_end().await.status(), 429);
-=======
     assert_eq!(Client::get(&served, "/", "").await.until_its_end().await.status(), 429);
->>>>>>> store
     drop(one);
     while served.progress().open > 1 {
         tokio::task::yield_now().await;
@@ -270,11 +239,7 @@ async fn a_cut_is_no_proper_end_and_following_it_loses_nothing() {
 async fn a_cut_shows_in_http_as_well() {
     let request = "GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: x\r\n\r\n";
     let (cut, _cutting) = served(50, 1, Options { cut_every: Some(5), ..ENDING }).await;
-<<<<<<< HEAD
-    assert!(!Client::send(&cut, request).await.read_to_the_end().await.raw.ends_with(b"0\r\n\r\n"));
-=======
     assert!(!Client::send(&cut, request).await.until_its_end().await.raw.ends_with(b"0\r\n\r\n"));
->>>>>>> store
     let (whole, _running) = served(50, 1, ENDING).await;
     let mut client = Client::send(&whole, request).await;
     while !client.raw.ends_with(b"\r\n0\r\n\r\n") {
@@ -321,24 +286,14 @@ async fn at_the_end_a_stream_lives_on_by_comments() {
 async fn progress_is_told_to_anybody() {
     let (served, _running) = served(5, 1, ENDING).await;
     let ask = "GET /_progress HTTP/1.0\r\n\r\n";
-<<<<<<< HEAD
-    let before = Client::send(&served, ask).await.read_to_the_end().await;
-=======
     let before = Client::send(&served, ask).await.until_its_end().await;
->>>>>>> store
     let expected = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let told = |client: &Client| serde_json::from_slice::<serde_json::Value>(&client.body()).unwrap();
     let nothing = "{\"released\":0,\"total\":5,\"connections\":0,\"open\":0,\"resumes\":0,\"sent\":0}";
     assert_eq!(told(&before), expected(nothing));
-<<<<<<< HEAD
-    let got = Client::get(&served, "/", "").await.read_to_the_end().await.got();
-    Client::get(&served, "/", &resume(&got[4])).await.read_to_the_end().await;
-    let after = Client::send(&served, ask).await.read_to_the_end().await;
-=======
     let got = Client::get(&served, "/", "").await.until_its_end().await.got();
     Client::get(&served, "/", &resume(&got[4])).await.until_its_end().await;
     let after = Client::send(&served, ask).await.until_its_end().await;
->>>>>>> store
     let told = told(&after);
     assert_eq!((&told["released"], &told["connections"], &told["resumes"]), (&5.into(), &2.into(), &1.into()));
 }
@@ -362,10 +317,6 @@ async fn shutdown_ends_the_server_and_its_connections() {
         work
     );
     assert_eq!(got, 5);
-<<<<<<< HEAD
-    client.read_to_the_end().await;
-=======
     client.until_its_end().await;
->>>>>>> store
     assert_eq!(served.progress().open, 0);
 }
