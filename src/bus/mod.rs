@@ -20,7 +20,7 @@
 pub mod embedded;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 #[cfg(test)]
 pub mod model;
 
