@@ -21,7 +21,7 @@ pub mod embedded;
 pub mod letters;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 #[cfg(test)]
 pub mod model;
 

@@ -10,7 +10,7 @@
 //! - Nothing is forgotten here: what retention, compaction or deletion removed is only hidden, so
 //!   that a test can compare against all that ever was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -274,16 +274,13 @@ impl Topics {
         self.version += 1;
     }
 
-    /// Compacts a topic: what is not the last record of its key goes, by chance; so does a last one
-    /// that is a null.
-    ///
-    /// # Panics
-    /// If it is not there.
-    pub fn compact(&mut self, topic: &TopicName) {
-        let topic = self.find(topic).expect("the topic is there");
+    /// Compacts every compacted topic: what is not the last record of its key goes, by chance; so
+    /// does a last one that is a null.
+    pub fn compact_all(&mut self) {
         self.settle_all();
-        for log in &mut self.topics[topic].logs {
-            let mut seen = std::collections::BTreeSet::new();
+        let compacted = self.topics.iter_mut().filter(|topic| topic.cleanup == Cleanup::Compact);
+        for log in compacted.flat_map(|topic| &mut topic.logs) {
+            let mut seen = BTreeSet::new();
             for kept in log.records.iter_mut().rev() {
                 let Some(key) = &kept.record.key else { continue };
                 let last = seen.insert(key.clone());

@@ -251,10 +251,10 @@ impl World {
         state.kick();
     }
 
-    /// Compacts a topic: of each key the last record stays, and of the others what chance leaves.
-    pub fn compact(&self, topic: &TopicName) {
-        let mut state = self.lock();
-        state.topics.compact(topic);
+    /// Compacts every compacted topic: of each key the last record stays, and of the others what
+    /// chance leaves.
+    pub fn compact_all(&self) {
+        self.lock().topics.compact_all();
     }
 
     /// Deletes a topic and creates it anew, empty.

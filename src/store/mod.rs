@@ -19,7 +19,7 @@ pub mod local;
 pub mod memory;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 #[cfg(test)]
 pub mod model;
 

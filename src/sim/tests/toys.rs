@@ -1,26 +1,23 @@
-//! The simulator itself: it is deterministic, every fault occurs, and protocols that are wrong in
-//! the usual ways are caught where the right ones are not.
+//! Protocols small enough to be seen through: those that are wrong in the usual ways are caught,
+//! the right ones are not.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{driver::first_failure, *};
+use super::path;
 use crate::{
-    bus::{Bus, Cleanup, Outgoing, TopicInfo, TopicSpec, model::Payload, read_range},
-    fault::{Effect, Fault, Result},
-    model::TopicName,
+    bus::{Bus, Cleanup, Outgoing, TopicInfo, TopicSpec, read_range},
+    fault::{Effect, Fault, Kind, Result},
+    model::{Pause, TopicName},
+    sim::{Sim, driver::first_failure, histories},
     store::{Store, StorePath, model::What},
 };
-
-fn path(text: &str) -> StorePath {
-    StorePath::new(text).unwrap()
-}
 
 // ---- a toy protocol of the store: several owners take numbered places, one each at a time ------
 
 #[derive(Clone, Copy, PartialEq)]
-enum Claim {
+pub(super) enum Claim {
     Right,
     LooksThenPuts,
     TakesUnknownForMine,
@@ -37,7 +34,7 @@ async fn readable(store: &dyn Store, pause: &dyn Pause, place: &StorePath) -> Op
 }
 
 /// Takes the first free place; returns its number.
-async fn claim(how: Claim, store: &dyn Store, pause: &dyn Pause, mine: Bytes) -> u64 {
+pub(super) async fn claim(how: Claim, store: &dyn Store, pause: &dyn Pause, mine: Bytes) -> u64 {
     for number in 0.. {
         let place = path(&format!("/places/{number}"));
         if how == Claim::LooksThenPuts {
@@ -118,7 +115,7 @@ fn a_claim_that_takes_an_unknown_put_for_its_own_is_caught() {
 // ---- a toy protocol of the bus: numbers are sent exactly once, in order ------------------------
 
 #[derive(Clone, Copy, PartialEq)]
-enum Sender {
+pub(super) enum Sender {
     Right,
     SendsAgain,
     ReadsBackBeforeFencing,
@@ -131,7 +128,7 @@ async fn on_the_bus(bus: &dyn Bus, topic: &TopicInfo) -> Result<u64> {
     Ok(records.len() as u64)
 }
 
-async fn sender(how: Sender, bus: Arc<dyn Bus>, pause: Arc<dyn Pause>, topic: TopicInfo) -> bool {
+pub(super) async fn sender(how: Sender, bus: Arc<dyn Bus>, pause: Arc<dyn Pause>, topic: TopicInfo) -> bool {
     let mut known = None;
     loop {
         pause.pause(1).await;
@@ -148,7 +145,7 @@ async fn sender(how: Sender, bus: Arc<dyn Bus>, pause: Arc<dyn Pause>, topic: To
             let record = Outgoing { topic: topic.name.clone(), partition: 0, key: None, value, headers: Vec::new() };
             match producer.send(vec![record]).await {
                 Ok(_) => next += 1,
-                Err(Fault { kind: crate::fault::Kind::Fenced, .. }) => return false,
+                Err(Fault { kind: Kind::Fenced, .. }) => return false,
                 Err(Fault { effect: Effect::NotDone, .. }) => pause.pause(1).await,
                 Err(_) => break,
             }
@@ -160,7 +157,7 @@ async fn sender(how: Sender, bus: Arc<dyn Bus>, pause: Arc<dyn Pause>, topic: To
     }
 }
 
-fn numbers_topic(sim: &Sim) -> TopicInfo {
+pub(super) fn numbers_topic(sim: &Sim) -> TopicInfo {
     sim.world().topic(&TopicSpec {
         name: TopicName::new("numbers"),
         num_partitions: 1,
@@ -211,128 +208,4 @@ fn a_sender_that_sends_again_after_an_unknown_send_is_caught() {
 #[test]
 fn a_sender_that_reads_back_before_it_fences_is_caught() {
     assert!(first_failure(3_000, &|seed| numbers(Sender::ReadsBackBeforeFencing, seed)).is_some());
-}
-
-// ---- what a history is made of -----------------------------------------------------------------
-
-fn trace_of(seed: u64) -> Vec<String> {
-    let mut sim = Sim::new(seed);
-    sim.world().keep_trace();
-    let topic = numbers_topic(&sim);
-    for number in 0..2 {
-        let owner = sim.owner();
-        let task = sender(Sender::Right, sim.bus(owner), sim.pause(), topic.clone());
-        sim.spawn(owner, task);
-        let (store, pause) = (sim.store(owner), sim.pause());
-        let mine = Bytes::from(number.to_string());
-        sim.spawn(owner, async move { claim(Claim::Right, &*store, &*pause, mine).await });
-    }
-    sim.run(60);
-    sim.power_cut();
-    sim.world().append(&topic.name, 0, vec![Payload::null()]);
-    sim.world().trace()
-}
-
-#[test]
-fn the_same_seed_gives_the_same_trace() {
-    for seed in 0..50 {
-        assert_eq!(trace_of(seed), trace_of(seed), "seed {seed}");
-    }
-    assert_ne!(trace_of(1), trace_of(2));
-}
-
-#[test]
-fn every_kind_of_fault_occurs() {
-    let mut all = Counts::default();
-    for seed in 0..200 {
-        let mut sim = Sim::new(seed);
-        let owner = sim.owner();
-        let (store, pause) = (sim.store(owner), sim.pause());
-        sim.spawn(owner, async move { claim(Claim::Right, &*store, &*pause, Bytes::from_static(b"x")).await });
-        sim.run(10);
-        sim.kill(owner);
-        sim.run(300);
-        let counts = sim.world().counts();
-        all.refused += counts.refused;
-        all.timed_out += counts.timed_out;
-        all.repeated += counts.repeated;
-        all.held += counts.held;
-        all.landed_late += counts.landed_late;
-    }
-    let Counts { refused, timed_out, repeated, held, landed_late, .. } = all;
-    assert!([refused, timed_out, repeated, held, landed_late].iter().all(|&n| n > 5), "{all:?}");
-}
-
-#[test]
-fn a_frozen_owner_does_nothing_but_what_it_asked_for_still_happens() {
-    let mut sim = Sim::new(7);
-    sim.weather(Weather::calm());
-    let owner = sim.owner();
-    let store = sim.store(owner);
-    let task = async move {
-        store.put_if_absent(&path("/a"), Bytes::from_static(b"1")).await?;
-        store.put_if_absent(&path("/b"), Bytes::from_static(b"2")).await
-    };
-    let done = sim.spawn(owner, task);
-    assert!(sim.step());
-    sim.freeze(owner);
-    sim.run(100);
-    assert_eq!(sim.world().files().into_keys().collect::<Vec<_>>(), ["/a"]);
-    sim.wake(owner);
-    assert!(sim.run_until(100, |_| done.is_done()));
-    assert_eq!(sim.world().files().into_keys().collect::<Vec<_>>(), ["/a", "/b"]);
-}
-
-#[test]
-fn a_repeated_rename_meets_its_own_effect() {
-    let mut seen = std::collections::BTreeSet::new();
-    for seed in 0..50 {
-        let mut sim = Sim::new(seed);
-        sim.weather(Weather { repeat: 1.0, ..Weather::calm() });
-        let owner = sim.owner();
-        let store = sim.store(owner);
-        let task = async move {
-            store.put_if_absent(&path("/_a"), Bytes::new()).await.unwrap();
-            store.rename_if_absent(&path("/_a"), &path("/b")).await.unwrap()
-        };
-        let renamed = sim.spawn(owner, task);
-        sim.run(100);
-        seen.insert(format!("{:?}", renamed.take().unwrap()));
-    }
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["Done", "TargetExists"]);
-}
-
-#[test]
-fn a_power_cut_keeps_what_was_synced_and_may_lose_what_was_not() {
-    let mut lengths = std::collections::BTreeSet::new();
-    for seed in 0..200 {
-        let mut sim = Sim::new(seed);
-        sim.weather(Weather::calm());
-        let owner = sim.owner();
-        let store = sim.store(owner);
-        let task = async move {
-            let mut synced = store.create(&path("/_synced")).await?;
-            synced.append(Bytes::from_static(b"abc")).await?;
-            synced.sync().await?;
-            synced.append(Bytes::from_static(b"defg")).await?;
-            let mut closed = store.create(&path("/_closed")).await?;
-            closed.append(Bytes::from_static(b"xyz")).await?;
-            closed.close().await?;
-            let mut never = store.create(&path("/_never")).await?;
-            never.append(Bytes::from_static(b"xyz")).await
-        };
-        let done = sim.spawn(owner, task);
-        assert!(sim.run_until(500, |_| done.is_done()));
-        done.take().unwrap().unwrap();
-        sim.power_cut();
-        let files = sim.world().files();
-        assert_eq!(files["/_closed"], "xyz");
-        assert!(files["/_synced"].starts_with(b"abc"));
-        lengths.insert((files["/_synced"].len(), files.get("/_never").map(Bytes::len)));
-    }
-    for synced in 3..=7 {
-        for never in [None, Some(0), Some(1), Some(2), Some(3)] {
-            assert!(lengths.contains(&(synced, never)), "{synced} and {never:?} bytes");
-        }
-    }
 }
