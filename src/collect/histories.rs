@@ -151,7 +151,7 @@ fn history(seed: u64) -> Result<(), String> {
             1 => sim.freeze(owner),
             2 => sim.wake(owner),
             3 if sim.one_in(3) => sim.power_cut(),
-            4 => world.compact(&POSITIONS_TOPIC.into()),
+            4 => world.compact_all(),
             5 if !torn => {
                 let partition = sim.below(num_partitions as usize) as u32;
                 let high = world.records(&"t".into(), partition).last().map_or(0, |record| record.offset + 1);
