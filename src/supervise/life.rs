@@ -46,7 +46,7 @@ use super::{
 use crate::{
     fault::Fault,
     model::{ActorId, Clock, Incarnation},
-    vitals::Vitals,
+    vitals::{Death, Vitals},
 };
 
 /// Messages that one actor handles before it lets its thread's other tasks run. At 5 µs a message a
@@ -132,8 +132,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
-        let _waiting = to.is_full().then(|| self.waiting(to.id().to_string()));
-        to.deliver(message, meant_for).await
+        to.deliver_waiting(message, meant_for, || self.waiting(to.id().to_string())).await
     }
 
     /// Whether a delivery is for this incarnation; one that is not is counted as stale.
@@ -197,6 +196,8 @@ pub(super) struct Kin<A: Actor<Context = Context<A>>> {
     pub(super) lease: Arc<tokio::sync::Mutex<()>>,
     /// The mailbox that exists before the first start.
     pub(super) first: Mutex<Option<(Mailbox<A>, AddressReceiver<A>)>>,
+    /// How the last incarnation died, until that is counted.
+    died_of: Mutex<Option<Death>>,
     make: Mutex<Factory<A>>,
     youngest: Mutex<Arc<Pulse>>,
     births: AtomicU64,
@@ -227,6 +228,7 @@ impl<A: Actor<Context = Context<A>>> Kin<A> {
             stage,
             lease: Arc::default(),
             first: Mutex::new(Some(first)),
+            died_of: Mutex::new(None),
             make: Mutex::new(make),
             youngest: Mutex::new(pulse),
             births: AtomicU64::new(0),
@@ -263,6 +265,11 @@ impl<A: Actor<Context = Context<A>>> Kin<A> {
             unfinished if unfinished == Birth::Unfinished as u8 => Birth::Unfinished,
             _ => Birth::Unasked,
         }
+    }
+
+    /// Notes how the present incarnation died; gives what was noted before.
+    pub(super) fn dies_of(&self, death: Option<Death>) -> Option<Death> {
+        std::mem::replace(&mut *self.died_of.lock().unwrap_or_else(PoisonError::into_inner), death)
     }
 
     /// The number of the youngest incarnation.

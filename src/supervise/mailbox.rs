@@ -33,7 +33,7 @@ use tokio::{
 };
 
 use crate::{
-    fault::Fault,
+    fault::{Fault, Retry},
     model::{ActorId, Incarnation},
     vitals::Vitals,
 };
@@ -61,7 +61,8 @@ pub struct Ref<A: Actor<Context = Context<A>>> {
 /// Why a message was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Gone {
-    /// The actor is not running and will not be started by itself: nothing was done.
+    /// The actor is not running and will not be started by itself. Data and orders that were not
+    /// queued yet had no effect; an order that was may have been carried out in part.
     #[error("{0} is stopped")]
     Stopped(ActorId),
     /// The actor died over this order: it may have been carried out in part.
@@ -91,8 +92,8 @@ impl<M> Delivery<M> {
 impl From<Gone> for Fault {
     fn from(gone: Gone) -> Self {
         match gone {
-            Gone::Stopped(_) => Self::internal(gone.to_string()),
-            Gone::Died(_) => Self::internal(gone.to_string()).retry(crate::fault::Retry::Backoff).unknown_effect(),
+            Gone::Stopped(_) => Self::internal(gone.to_string()).unknown_effect(),
+            Gone::Died(_) => Self::internal(gone.to_string()).retry(Retry::Backoff).unknown_effect(),
         }
     }
 }
@@ -129,8 +130,24 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
         M: Message + Send + 'static,
         M::Result: Send,
     {
+        self.deliver_waiting(message, meant_for, || ()).await
+    }
+
+    /// As [`Self::deliver`]; if there is no room, `waiting` is called and what it returns is kept
+    /// until there is.
+    pub(super) async fn deliver_waiting<M, G>(
+        &self,
+        message: M,
+        meant_for: Incarnation,
+        waiting: impl FnOnce() -> G,
+    ) -> Result<(), Gone>
+    where
+        A: Handler<Delivery<M>>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
         let mailbox = self.open()?;
-        let room = mailbox.gate.room().await.map_err(|_| self.stopped())?;
+        let room = mailbox.gate.room(waiting).await.map_err(|_| self.stopped())?;
         let permit = Permit::new(mailbox.gate, true, room);
         let delivery = Delivery { message, permit, meant_for: Some(meant_for) };
         // The channel has no bound of its own: the only error left is a closed one.
@@ -285,10 +302,11 @@ impl Gate {
         !self.orders.is_closed()
     }
 
-    async fn room(&self) -> Result<OwnedSemaphorePermit, AcquireError> {
+    async fn room<G>(&self, waiting: impl FnOnce() -> G) -> Result<OwnedSemaphorePermit, AcquireError> {
         if let Ok(room) = Arc::clone(&self.data).try_acquire_owned() {
             return Ok(room);
         }
+        let _waiting = waiting();
         let _queueing = Queueing { gate: self, since: Instant::now() };
         Arc::clone(&self.data).acquire_owned().await
     }

@@ -38,6 +38,7 @@ mod tests;
 
 pub use life::{Life, Spec, linked};
 pub use mailbox::{Delivery, Gone, Permit, Ref};
+pub use panics::blocking;
 pub use pulse::{AttemptGuard, RecoveryGuard, WaitGuard};
 pub use spawner::{Here, Spawner, Threads};
 pub use supervisor::{Restart, Shutdown, Stop, Supervisor};

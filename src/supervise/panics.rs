@@ -24,6 +24,7 @@ thread_local! {
 /// supervisor never lets an actor that panicked run on.
 pub(super) fn guarded<R>(code: impl FnOnce() -> R) -> Result<R, String> {
     install();
+    LAST.take();
     let before = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(code));
     GUARDED.set(before);
@@ -34,6 +35,21 @@ pub(super) fn guarded<R>(code: impl FnOnce() -> R) -> Result<R, String> {
         std::mem::forget(payload);
         text
     })
+}
+
+/// Runs blocking `work` (files, compression) off the async thread, and gives its result; a panic in
+/// it goes on in the caller, as if the caller had done the work itself. Dropping the future does not
+/// end the work, only the interest in it.
+///
+/// # Panics
+/// When the work does.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(move || guarded(work)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(why)) => panic!("{why} in blocking work"),
+        // It was never begun, because the runtime ends, and with it whoever waits here.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn install() {

@@ -119,7 +119,6 @@ where
                 body: Body::Unborn(Context::with_receiver(receiver)),
                 phase: Phase::Down,
                 fresh: false,
-                died_of: None,
                 inbox,
                 report,
                 gate: mailbox.gate,
@@ -146,8 +145,6 @@ struct Runner<A: Actor<Context = Context<A>> + Supervised> {
     phase: Phase,
     /// The state in the body is blank: made and not started.
     fresh: bool,
-    /// How the incarnation before died.
-    died_of: Option<Death>,
     inbox: UnboundedReceiver<Command>,
     report: Reporter,
     gate: Arc<Gate>,
@@ -212,7 +209,7 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
 
     /// Begins the next incarnation; `started` runs at the next poll.
     fn start(&mut self) {
-        if let Some(death) = self.died_of.take() {
+        if let Some(death) = self.kin.dies_of(None) {
             self.kin.vitals.update(|life| *life.restarts.entry(death).or_default() += 1);
         }
         if !self.fresh
@@ -270,7 +267,7 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
             _ => None,
         };
         self.phase = Phase::Down;
-        self.died_of = Some(death);
+        self.kin.dies_of(Some(death));
         self.kin.pulse().end();
         if !matches!(death, Death::Order | Death::Sibling | Death::Ended) {
             self.note(&why);
@@ -321,6 +318,10 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
     fn end(&mut self, state: State) {
         if self.phase == Phase::Over {
             return;
+        }
+        if let Phase::Up { .. } = self.phase {
+            // It was not told to stop: it goes down with its supervisor.
+            self.kin.dies_of(Some(Death::Sibling));
         }
         self.phase = Phase::Over;
         self.kin.pulse().end();

@@ -19,7 +19,8 @@ use crate::{
     model::ActorId,
 };
 
-/// How long an idle thread may take to end; one that takes longer is blocked, and left behind.
+/// How long a thread may take to end once its actor has; blocking work that the actor left behind is
+/// waited for. One that takes longer is left behind itself.
 const THREAD_END: Duration = Duration::from_secs(2);
 
 /// Bytes of a thread's name that Linux keeps.
@@ -54,70 +55,67 @@ impl Spawner for Here {
 /// A thread of its own for each actor, named after it.
 #[derive(Debug, Default)]
 pub struct Threads {
-    threads: Mutex<BTreeMap<ActorId, Thread>>,
-}
-
-#[derive(Debug)]
-struct Thread {
-    arbiter: Arbiter,
-    /// Resolves when the thread has dropped what it ran.
-    emptied: oneshot::Receiver<()>,
+    threads: Mutex<BTreeMap<ActorId, Arbiter>>,
 }
 
 #[async_trait]
 impl Spawner for Threads {
     fn place(&self, id: &ActorId) -> Result<ArbiterHandle> {
         let mut threads = self.lock();
-        if let Some(thread) = threads.get(id)
-            && thread.arbiter.handle().alive()
+        if let Some(arbiter) = threads.get(id)
+            && arbiter.alive()
         {
-            return Ok(thread.arbiter.handle());
+            return Ok(arbiter.handle());
         }
-        let thread = Thread::start(id).map_err(|error| Fault::io(format!("{id}: its thread"), &error))?;
-        let handle = thread.arbiter.handle();
-        threads.insert(id.clone(), thread);
+        let arbiter = start(id).map_err(|error| Fault::io(format!("{id}: its thread"), &error))?;
+        let handle = arbiter.handle();
+        threads.insert(id.clone(), arbiter);
         Ok(handle)
     }
 
     async fn release(&self, id: &ActorId) {
-        let thread = self.lock().remove(id);
-        if let Some(thread) = thread {
-            thread.end(id).await;
+        let arbiter = self.lock().remove(id);
+        let Some(arbiter) = arbiter else { return };
+        arbiter.stop();
+        if !joined(arbiter).await {
+            tracing::warn!(actor = %id, "its thread does not end and is left behind");
+        }
+    }
+}
+
+impl Drop for Threads {
+    /// The threads end by themselves.
+    fn drop(&mut self) {
+        for arbiter in self.lock().values() {
+            arbiter.stop();
         }
     }
 }
 
 impl Threads {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ActorId, Thread>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ActorId, Arbiter>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Thread {
-    fn start(id: &ActorId) -> std::io::Result<Self> {
-        let name = name(id);
-        let arbiter = Arbiter::try_with_tokio_rt(move || {
-            // A name is for people who look at `top`: without one the actor works as well.
-            let _ = name.map(|name| rustix::thread::set_name(&name));
-            tokio::runtime::Builder::new_current_thread().enable_all().build()
-        })?;
-        let (alive, emptied) = oneshot::channel::<()>();
-        arbiter.spawn(async move {
-            let _alive = alive;
-            std::future::pending::<()>().await;
-        });
-        Ok(Self { arbiter, emptied })
-    }
+fn start(id: &ActorId) -> std::io::Result<Arbiter> {
+    let name = name(id);
+    Arbiter::try_with_tokio_rt(move || {
+        // A name is for people who look at `top`: without one the actor works as well.
+        let _ = name.map(|name| rustix::thread::set_name(&name));
+        tokio::runtime::Builder::new_current_thread().enable_all().build()
+    })
+}
 
-    async fn end(self, id: &ActorId) {
-        self.arbiter.stop();
-        if timeout(THREAD_END, self.emptied).await.is_err() {
-            tracing::warn!(actor = %id, "its thread is blocked and left behind");
-            return;
-        }
-        // Nothing runs on it any more: joining does not block.
-        let _ = self.arbiter.join();
-    }
+/// Waits for the end of a thread, but not for ever. Joining blocks, and an end that never comes would
+/// hold up the runtime that waits for its blocking tasks: so a thread of its own joins.
+async fn joined(arbiter: Arbiter) -> bool {
+    let (end, ended) = oneshot::channel();
+    let joining = std::thread::Builder::new().name("join".into()).spawn(move || {
+        let _ = arbiter.join();
+        let _ = end.send(());
+    });
+    joining.is_ok() && timeout(THREAD_END, ended).await.is_ok_and(|ended| ended.is_ok())
 }
 
 /// The end of the id: the stage and the replica tell actors apart, the pipeline rarely does.

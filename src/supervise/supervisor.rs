@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     fault::{Fault, Result},
-    model::{ActorId, Incarnation},
+    model::{ActorId, Clock, Incarnation},
     vitals::{Death, State},
 };
 
@@ -88,6 +88,7 @@ pub struct Supervisor {
 pub(super) struct Plan {
     pub(super) supervision: Supervision,
     pub(super) spawner: Arc<dyn Spawner>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) children: Vec<Child>,
     pub(super) tenures: AtomicU64,
 }
@@ -254,8 +255,7 @@ impl Supervisor {
 
     fn end(&mut self, child: usize, state: State, limit: Duration, ctx: &mut Context<Self>) {
         let Some(tenure) = &self.tenures[child] else {
-            let vitals = self.plan.children[child].offspring.vitals();
-            vitals.enter(state);
+            super::enter(self.plan.children[child].offspring.vitals(), &*self.plan.clock, state);
             return self.gone(child);
         };
         let number = tenure.number;
@@ -429,10 +429,10 @@ impl Handler<Reported> for Supervisor {
             return;
         }
         match report {
-            Report::Up(incarnation) => {
-                self.family.up(child);
+            Report::Up(incarnation) if self.family.up(child) => {
                 take_of(&mut self.restarting, child).for_each(answer(Ok(incarnation)));
             }
+            Report::Up(_) => {}
             Report::Died { death, why, lived } => self.mourn(child, death, why, lived),
             Report::Ended if self.family.is_ending(child) => return self.take_back(child, tenure, ctx),
             Report::Ended => {

@@ -15,14 +15,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
 };
 
 use actix::{Actor, Context, Supervised};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 
 use super::{
     life::{Kin, Spec},
@@ -35,7 +35,7 @@ use super::{
 use crate::{
     fault::Result,
     model::{ActorId, Clock},
-    vitals::{Death, Vitals},
+    vitals::{State, Vitals},
 };
 
 /// A supervisor as its own supervisor treats it. Its messages are orders and reports, all handled at
@@ -113,16 +113,21 @@ impl Tree {
         let clock = Arc::clone(&self.clock);
         let kin = Kin::new(self.spec(), clock);
         let who = kin.vitals.id.clone();
-        let report: Reporter = Box::new(move |report| {
-            // It ends by itself only after it was told to shut down.
-            if let Report::Died { death, why, .. } = report
-                && death != Death::Ended
-            {
-                parent.gave_up(&who, &why);
+        let own = Arc::new(OnceLock::<WeakUnboundedSender<Command>>::new());
+        let report: Reporter = Box::new({
+            let own = Arc::clone(&own);
+            move |report| {
+                if let Report::Died { why, .. } = report {
+                    // Nobody restarts it: who gives it an order from now on is told so.
+                    let line = own.get().and_then(WeakUnboundedSender::upgrade);
+                    let _ = line.map(|line| line.send(Command::End(State::GaveUp)));
+                    parent.gave_up(&who, &why);
+                }
             }
         });
         let supervisor = kin.me.clone();
         let line = kin.launch(&here, report)?;
+        let _ = own.set(line.downgrade());
         // It waits at the other end.
         let _ = line.send(Command::Start);
         Ok(Root { supervisor, _line: line })
@@ -139,8 +144,8 @@ impl Tree {
     }
 
     fn spec(self) -> Spec<Supervisor> {
-        let Self { vitals, supervision, spawner, children, .. } = self;
-        let plan = Arc::new(Plan { supervision, spawner, children, tenures: AtomicU64::new(1) });
+        let Self { vitals, supervision, spawner, clock, children } = self;
+        let plan = Arc::new(Plan { supervision, spawner, clock, children, tenures: AtomicU64::new(1) });
         Spec::new(vitals, SUPERVISOR, move |life| Supervisor::new(life, Arc::clone(&plan)))
     }
 }

@@ -40,6 +40,11 @@ fn address_survives_a_panic_in_a_spawned_future() {
 }
 
 #[test]
+fn address_survives_a_panic_in_blocking_work() {
+    check(Do::PanicInBlocking, None, ONE_PANIC, "told to at src/supervise/tests/mod.rs:");
+}
+
+#[test]
 fn address_survives_a_panic_in_an_awaited_future() {
     check(Do::PanicInWaited, None, ONE_PANIC, "told to at");
 }

@@ -176,7 +176,7 @@ fn past_its_intensity_a_supervisor_stops_its_children_and_tells_its_parent() {
         let mut tree = tree("root", bears(2));
         let probes = NAMES.map(|name| tree.child(spec(&house, name, stage())));
         let (told, parent) = told();
-        let _root = tree.start(parent).unwrap();
+        let root = tree.start(parent).unwrap();
         for _ in 0..2 {
             let _ = probes[1].order(Do::Panic).await;
             probes[1].order(Count).await.unwrap();
@@ -196,6 +196,8 @@ fn past_its_intensity_a_supervisor_stops_its_children_and_tells_its_parent() {
         let states = probes.map(|probe| probe.vitals().life().state);
         assert_eq!(states, [State::Stopped, State::GaveUp, State::Stopped]);
         assert_eq!(house.alive.load(Ordering::SeqCst), 0);
+        assert_eq!(root.supervisor().vitals().life().state, State::GaveUp);
+        assert!(root.supervisor().shutdown(SECOND).await.is_err(), "who asks is told");
         let log = house.take_log();
         assert_eq!(log[1..], ["stopping c 1", "drop c 1", "drop b 4", "stopping a 1", "drop a 1"]);
     });
@@ -225,6 +227,7 @@ fn escalation_goes_from_actor_to_pipeline_to_node_to_the_roots_parent() {
         assert!(ups.iter().zip(NAMES).all(|(line, name)| line.starts_with(&format!("up {name} "))), "{ups:?}");
         assert_eq!(pipeline.vitals().life().restarts, BTreeMap::from([(Death::Fault, 1)]));
         assert_eq!(probes[0].order(Count).await.map(|(handled, _)| handled), Ok(0), "the references still lead there");
+        assert_eq!(restarts(&probes[1]), BTreeMap::from([(Death::Panic, 2)]));
         kill().await;
         assert_eq!(told.lock().unwrap().len(), 0, "the pipeline's count began anew");
         kill().await;
@@ -274,6 +277,7 @@ fn a_supervisor_that_dies_takes_its_children_along_and_brings_them_back() {
         assert_eq!(root.supervisor().restart(pipeline.id()).await.unwrap(), Incarnation(2));
         assert_eq!(probe.order(Count).await, Ok((0, Incarnation(2))));
         assert_eq!(house.take_log(), ["drop a 1", "up a 2"]);
+        assert_eq!(restarts(&probe), BTreeMap::from([(Death::Sibling, 1)]));
         assert_eq!(house.alive.load(Ordering::SeqCst), 1);
     });
 }

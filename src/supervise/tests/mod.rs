@@ -107,6 +107,7 @@ pub(super) enum Do {
     PanicInWaited,
     PanicLater,
     PanicInLinked,
+    PanicInBlocking,
     /// With a future that panics when it is dropped.
     PanicWithBomb,
     Fail,
@@ -186,6 +187,7 @@ impl Probe {
             Do::PanicInWaited => ctx.wait(wrap_future::<_, Self>(nap(1)).map(|(), _, _| panic!("told to"))),
             Do::PanicLater => drop(ctx.run_later(SECOND, |_, _| panic!("told to"))),
             Do::PanicInLinked => drop(self.life.linked(ctx, async { panic!("told to") })),
+            Do::PanicInBlocking => drop(self.life.linked(ctx, blocking(|| panic!("told to")))),
             Do::Fail => self.life.fail(ctx, Fault::external("the disk is gone")),
             Do::FailLater => ctx.wait(
                 wrap_future::<_, Self>(nap(1))

@@ -47,6 +47,19 @@ fn two_orders_at_once_are_both_answered() {
 }
 
 #[test]
+fn an_order_during_a_start_is_answered_by_the_incarnation_after_it() {
+    paused(async {
+        let house = Arc::new(House::default());
+        let mut tree = tree("root", patient());
+        let probe = tree.child(spec(&house, "a", stage()));
+        let root = start(tree);
+        // Nothing has run yet: the first start and the order meet.
+        assert_eq!(root.supervisor().restart(probe.id()).await.unwrap(), Incarnation(2));
+        assert_eq!(probe.order(Count).await, Ok((0, Incarnation(2))));
+    });
+}
+
+#[test]
 fn what_a_person_stops_stays_stopped_until_a_person_restarts_it() {
     paused(async {
         let house = Arc::new(House::default());
