@@ -1,1 +1,152 @@
-//! To be filled.
+//! The spool: a collector's events on disk, from their receipt until the bus has them.
+//!
+//! A spool is a folder with `spool.json`, which says whose it is, and data files named by a number
+//! (`00000000000000000007.spool`). A file is a header of [`HEADER_LEN`] bytes and frames; a frame
+//! is an event, or the letter about one that could not be taken, with a checksum and a *sequence*.
+//! Sequences count from 0 for as long as the spool exists and never repeat: the newest file stays,
+//! even when all that was in it is gone from the spool.
+//!
+//! **A file has one writer, and each life of a writer has files of its own.** A new writer creates
+//! the next file, then looks where the last valid frame of the file before ends, makes that
+//! durable, and writes both into the header of its own file. So the files are a chain, read
+//! backwards from the newest header, and *what a file holds behind the length its successor names
+//! is not spool*: a writer that was thought dead may go on appending there, nobody reads it. It
+//! learns so with its next sync, which fails as fenced once a file with a higher number exists;
+//! and because the successor creates its file *before* it looks, whatever a sync has confirmed lies
+//! within the recorded length.
+//!
+//! **Nothing that was confirmed is lost in silence.** The end of the newest file may be torn; what
+//! does not check out there ends it. But each frame says up to where the file was durable when it
+//! was written: a bad frame below that is damage and a fault of kind
+//! [`Lost`](crate::fault::Kind::Lost), and so is one below a recorded length. A newer file without
+//! a header never held anything and is ignored.
+//!
+//! Writer and reader live in two actors of one process and tell each other through a [`Link`] how
+//! far the spool is durable and how far it is no more needed. Everything here but
+//! [`Writer::room`] blocks: call it off the async threads.
+
+mod chain;
+mod cursor;
+mod frame;
+mod header;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub use header::HEADER_LEN;
+pub use reader::{Reader, recent};
+pub use writer::{Owner, Recovered, Writer};
+
+use crate::model::{Millis, Sequence};
+
+/// What an entry of a spool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// An event: its payload is the record.
+    Event,
+    /// A dead letter of the collector: its payload says, as JSON, what could not be taken and why.
+    Letter,
+}
+
+/// What a writer is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// When it was received.
+    pub received: Millis,
+    /// The source's resume token as of this entry; empty: as of the entry before.
+    pub token: Bytes,
+    /// The event's own id, for de-duplication; empty if it has none.
+    pub id: Bytes,
+    /// The event, verbatim.
+    pub payload: Bytes,
+}
+
+/// What a reader gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Its number in the spool.
+    pub sequence: Sequence,
+    /// What was given to the writer.
+    pub entry: Entry,
+}
+
+/// A place in a spool: before the entry `next`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which spool's place it is.
+    pub spool: Uuid,
+    /// All entries with a lower sequence lie before it.
+    pub next: Sequence,
+}
+
+/// What the writer and the reader of one spool tell each other. It outlives both: a restarted
+/// writer gets the same link, and the reader goes on.
+#[derive(Clone, Debug)]
+pub struct Link(Arc<Ends>);
+
+#[derive(Debug)]
+struct Ends {
+    durable: watch::Sender<Option<Place>>,
+    released: watch::Sender<Option<Place>>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Link {
+    /// A link over which nothing was said yet.
+    pub fn new() -> Self {
+        Self(Arc::new(Ends { durable: watch::Sender::new(None), released: watch::Sender::new(None) }))
+    }
+
+    /// How far the spool is durable; `None` until a writer has opened it.
+    pub fn durable(&self) -> watch::Receiver<Option<Place>> {
+        self.0.durable.subscribe()
+    }
+
+    /// How far the spool is no more needed; `None` until a reader has said so.
+    pub fn released(&self) -> watch::Receiver<Option<Place>> {
+        self.0.released.subscribe()
+    }
+
+    // A writer has opened this spool.
+    fn opened(&self, at: Place) {
+        self.0.durable.send_modify(|durable| *durable = Some(further(*durable, at)));
+    }
+
+    // A writer that was replaced meanwhile is late with its news, or speaks of a spool that is no
+    // more: neither moves the end back.
+    fn synced(&self, at: Place) {
+        self.0.durable.send_if_modified(|durable| {
+            let moves = durable.is_some_and(|d| d.spool == at.spool && d.next < at.next);
+            if moves {
+                *durable = Some(at);
+            }
+            moves
+        });
+    }
+
+    fn release(&self, at: Place) {
+        self.0.released.send_modify(|released| *released = Some(further(*released, at)));
+    }
+}
+
+fn further(old: Option<Place>, new: Place) -> Place {
+    match old {
+        Some(old) if old.spool == new.spool && old.next > new.next => old,
+        _ => new,
+    }
+}

@@ -1,0 +1,82 @@
+//! Writers that were replaced and do not know it.
+
+use super::*;
+
+#[test]
+fn a_replaced_writer_appends_into_the_void() {
+    let spool = Spool::new(u64::MAX);
+    let (mut old, _) = spool.open();
+    append(&mut old, &["a"]);
+    old.sync().unwrap();
+    let mut reader = Reader::open(spool.path(), 0, &spool.link).unwrap();
+    assert_eq!(reader.read(9, 1_000, 1).unwrap().len(), 1);
+    let (mut new, recovered) = spool.open();
+    assert_eq!(recovered.next, 1);
+    append(&mut old, &["zombie", "zombie"]);
+    check_fault(old.sync(), Fate::Fenced, "00000000000000000001.spool");
+    assert!(old.append(&[entry("zombie")]).is_err());
+    append(&mut new, &["b", "c"]);
+    let end = new.sync().unwrap();
+    let frames = reader.read(9, 1_000, end).unwrap();
+    assert_eq!(frames.iter().map(|frame| &frame.entry.payload[..]).collect::<Vec<_>>(), [b"b", b"c"]);
+    assert_eq!(spool.payloads(0), ["a", "b", "c"]);
+    drop(new);
+    assert_eq!(spool.open().1.next, 3);
+    assert_eq!(spool.payloads(0), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_replaced_writer_cannot_roll() {
+    let spool = Spool::new(600);
+    let (mut old, _) = spool.open();
+    append(&mut old, &["a"]);
+    let (mut stale, _) = spool.open();
+    append(&mut old, &["zombie"]);
+    check_fault(old.append(&[entry("zombie")]), Fate::Fenced, "a newer writer");
+    let (mut newest, _) = spool.open();
+    for n in 1..20 {
+        append(&mut newest, &[&n.to_string()]);
+        newest.sync().unwrap();
+    }
+    // The files next to its own are gone, but the newest one tells.
+    Reader::open(spool.path(), 0, &spool.link).unwrap().release(20).unwrap();
+    append(&mut stale, &["zombie"; 9]);
+    check_fault(stale.append(&[entry("zombie")]), Fate::Fenced, "a newer writer");
+    append(&mut newest, &["last"]);
+    newest.sync().unwrap();
+    assert_eq!(spool.payloads(19), ["19", "last"]);
+}
+
+#[test]
+fn a_writer_that_froze_before_its_header_changes_nothing() {
+    let spool = Spool::new(u64::MAX);
+    let (mut old, _) = spool.open();
+    append(&mut old, &["a"]);
+    old.sync().unwrap();
+    // It has created its file and stands still; the old writer is fenced by that already.
+    let frozen = chain::create(spool.path(), 1).unwrap().unwrap();
+    append(&mut old, &["b"]);
+    check_fault(old.sync(), Fate::Fenced, "00000000000000000001.spool");
+    let (mut new, recovered) = spool.open();
+    assert_eq!(recovered.next, 2);
+    append(&mut new, &["c"]);
+    new.sync().unwrap();
+    drop(frozen);
+    assert_eq!(spool.payloads(0), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_writer_that_is_late_with_its_news_moves_nothing_back() {
+    let link = Link::new();
+    let durable = || *link.durable().borrow();
+    let place = |spool, next| Place { spool: Uuid::from_u128(spool), next };
+    link.synced(place(1, 5));
+    assert_eq!(durable(), None);
+    link.opened(place(1, 5));
+    link.synced(place(1, 9));
+    link.synced(place(1, 7));
+    assert_eq!(durable(), Some(place(1, 9)));
+    link.opened(place(2, 0));
+    link.synced(place(1, 10));
+    assert_eq!(durable(), Some(place(2, 0)));
+}
