@@ -49,7 +49,7 @@ impl Visitor {
         self.socket.write_all(text.as_bytes()).await.unwrap();
     }
 
-    async fn was_left(mut self) {
+    async fn left(mut self) {
         let _ = self.socket.read(&mut [0]).await;
     }
 }
@@ -200,7 +200,7 @@ async fn a_cut_is_resumed_by_the_id_of_the_last_event_taken() {
 }
 
 #[tokio::test]
-async fn the_next_connection_is_read_only_after_the_present_one_was_left() {
+async fn the_next_connection_is_read_only_after_the_present_one_left() {
     let server = Server::start().await;
     let settings = SseSettings { reconnect_after: Duration::from_millis(20), ..server.settings() };
     let mut stream = Stream::new(&settings, Resume::default()).unwrap();
@@ -222,7 +222,7 @@ async fn the_next_connection_is_read_only_after_the_present_one_was_left() {
     // byte, known events included, and the token goes back with it.
     new.say(&format!("{HEAD}id: 1\ndata: a\n\n")).await;
     assert!(connected(&mut stream).await);
-    old.was_left().await;
+    old.left().await;
     assert_eq!(events(&mut stream).await, ["message[1]=a"]);
     assert_eq!(stream.resume().token, "1");
 }
@@ -265,7 +265,7 @@ async fn an_error_event_ends_the_connection_after_what_came_before_it() {
     assert!(fault.message.ends_with("the server reports an error: no broker"), "{fault}");
     assert!(!reading && again_in > Duration::from_millis(900), "{again_in:?}");
     assert_eq!(stream.resume().token, "1");
-    visitor.was_left().await;
+    visitor.left().await;
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn a_silent_connection_is_given_up() {
     });
     let (fault, ..) = disconnected(&mut stream).await;
     assert!(fault.message.contains("silence"), "{fault}");
-    visitor.was_left().await;
+    visitor.left().await;
 }
 
 #[tokio::test]
