@@ -117,7 +117,10 @@ impl Tree {
         let report: Reporter = Box::new({
             let own = Arc::clone(&own);
             move |report| {
-                if let Report::Died { why, .. } = report {
+                // It ends by itself only after it was told to shut down.
+                if let Report::Died { death, why, .. } = report
+                    && death != Death::Ended
+                {
                     // Nobody restarts it: who gives it an order from now on is told so.
                     let line = own.get().and_then(WeakUnboundedSender::upgrade);
                     let _ = line.map(|line| line.send(Command::End(State::GaveUp)));
