@@ -35,7 +35,7 @@ use super::{
 use crate::{
     fault::Result,
     model::{ActorId, Clock},
-    vitals::{State, Vitals},
+    vitals::{Death, State, Vitals},
 };
 
 /// A supervisor as its own supervisor treats it. Its messages are orders and reports, all handled at
