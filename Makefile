@@ -12,7 +12,7 @@ test: tools
 
 # The figures of the README, measured on this machine.
 bench: tools
-	@benches/run
+	@cargo bench --locked --bench stages
 
 format:
 	@cargo fmt --all

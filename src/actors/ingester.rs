@@ -19,8 +19,9 @@ use crate::{
     bus::SharedBus,
     collect::{
         IngestSettings, Settings,
-        ingest::{Ingest, Parts, Sent, Spooled, ids_in_tail},
+        ingest::{Ingest, Parts, Sent, Spooled},
         spool::{self, Place},
+        tail::ids_in_tail,
     },
     fault::{Fault, Result, Retry},
     model::{Clock, Doubling, Epoch, Millis, Pause, Sequence},

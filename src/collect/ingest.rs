@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::{
     IngestSettings, POSITIONS_TOPIC,
-    route::{Router, SEQUENCE, SPOOL, record_sequence},
+    route::{ID, Router, SEQUENCE, SPOOL, record_sequence},
+    tail::last_sequence,
 };
 use crate::{
     bus::{Outgoing, Producer, SharedBus, TopicInfo, latest, letters::DeadLetter, read_range},
@@ -27,14 +28,8 @@ use crate::{
     model::{ActorId, Epoch, Header, Millis, Offset, Partition, Record, Sequence, TopicName},
 };
 
-/// Header: the event's own id, so that a new owner can rebuild what is known.
-pub const ID: &str = "howdah.id";
-
 /// The version of [`Position`].
 const FORMAT: u32 = 1;
-
-/// Records looked at in one step when the tail of a partition is searched.
-const TAIL_STEP: u64 = 1_000;
 
 /// Where the ingester stands in a spool: the value of a record in [`POSITIONS_TOPIC`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -444,7 +439,7 @@ async fn compare_with_tail(
     let partitions = (0..topic.num_partitions).map(|partition| (Target::Partition(partition), topic, partition));
     let mut done = BTreeMap::new();
     for (target, topic, partition) in partitions.chain([(Target::Letters, letters, 0)]) {
-        let (found, low) = last_in_tail(parts, topic, partition).await?;
+        let (found, low) = last_sequence(&parts.bus, topic, partition, parts.spool).await?;
         let said = position.last.get(&target).copied();
         if found > said {
             rare("ingest.records_without_position");
@@ -452,55 +447,4 @@ async fn compare_with_tail(
         done.insert(target, if found.is_some() || low == 0 { found } else { said });
     }
     Ok(done)
-}
-
-/// The sequence of this spool's last record in a partition, and the low watermark.
-async fn last_in_tail(parts: &Parts, topic: &TopicInfo, partition: Partition) -> Result<(Option<Sequence>, Offset)> {
-    let ends = parts.bus.watermarks(topic, partition).await?;
-    let mut to = ends.high;
-    while to > ends.low {
-        let from = to.saturating_sub(TAIL_STEP).max(ends.low);
-        let records = read_range(&*parts.bus, topic, partition, from, to).await?;
-        let found = records.iter().rev().find_map(|record| record_sequence(record, parts.spool));
-        if found.is_some() {
-            return Ok((found, ends.low));
-        }
-        to = from;
-    }
-    Ok((None, ends.low))
-}
-
-/// The ids in the topic's tail, oldest first, with their bus times: at least `num_ids` of them per
-/// partition and all that are younger than `since`, as far as the bus has them.
-///
-/// # Errors
-/// Those of the bus.
-pub async fn ids_in_tail(
-    bus: &SharedBus,
-    topic: &TopicInfo,
-    since: Millis,
-    num_ids: usize,
-) -> Result<Vec<(Bytes, Millis)>> {
-    let mut ids = Vec::new();
-    for partition in 0..topic.num_partitions {
-        let ends = bus.watermarks(topic, partition).await?;
-        let mut to = ends.high;
-        let mut steps: Vec<Vec<Record>> = Vec::new();
-        let mut seen = 0;
-        while to > ends.low {
-            let from = to.saturating_sub(TAIL_STEP * 10).max(ends.low);
-            let records = read_range(&**bus, topic, partition, from, to).await?;
-            seen += records.len();
-            let oldest = records.first().map_or(Millis::MAX, |record| record.time);
-            steps.push(records);
-            to = from;
-            if seen >= num_ids && oldest < since {
-                break;
-            }
-        }
-        let records = steps.into_iter().rev().flatten();
-        ids.extend(records.filter_map(|record| Some((Bytes::copy_from_slice(record.header(ID)?), record.time))));
-    }
-    ids.sort_by_key(|(_, time)| *time);
-    Ok(ids)
 }

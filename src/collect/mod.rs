@@ -1,4 +1,11 @@
 //! Collectors: events from the outside, onto disk before they count, onto the bus exactly once.
+//!
+//! A source ([`sse`]) gives events with a token to resume by. A resume repeats, so what is known
+//! ([`seen`]) is dropped by the event's own id. What is new goes into the [`spool`], synced to disk
+//! within a moment, and from there onto the bus ([`ingest`]): one transaction holds events and the
+//! position, and after anything unclear the topic's [`tail`] decides what is still to be sent.
+//! [`route`] says which partition an event goes to.
+
 #[cfg(test)]
 mod histories;
 pub mod ingest;
@@ -6,8 +13,11 @@ pub mod route;
 pub mod seen;
 pub mod spool;
 pub mod sse;
-use crate::model::{Pointer, TopicName};
+pub mod tail;
+
 use std::{path::PathBuf, time::Duration};
+
+use crate::model::{Pointer, TopicName};
 
 /// The compacted topic in which ingesters keep where they stand in their spools.
 pub const POSITIONS_TOPIC: &str = "howdah_positions";

@@ -10,6 +10,8 @@ use crate::model::{Extractor, Partition, Pointer, Record, Scalar, Sequence};
 pub const SPOOL: &str = "howdah.spool";
 /// Header: the sequence in the spool, 8 bytes, big-endian.
 pub const SEQUENCE: &str = "howdah.seq";
+/// Header: the event's own id, so that a new owner can rebuild what is known.
+pub const ID: &str = "howdah.id";
 
 /// Routes events by the text at a pointer, or all of a source to one partition.
 pub struct Router {

@@ -23,6 +23,7 @@ mod bus;
 mod driver;
 mod operation;
 mod store;
+mod weather;
 mod world;
 
 #[cfg(test)]
@@ -42,7 +43,8 @@ use std::{
 pub use bus::ModelBus;
 pub use driver::histories;
 pub use store::ModelStore;
-pub use world::{Counts, Weather, World};
+pub use weather::{Counts, Weather};
+pub use world::World;
 
 use crate::model::Pause;
 

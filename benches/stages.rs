@@ -1,0 +1,178 @@
+//! CPU seconds of each stage's heart over real events on a real embedded bus and local store.
+//!
+//! `make bench` runs it in release mode. Each figure is records per CPU second of the whole process
+//! (all threads, user and system time) while the stage works through a backlog; the events are the
+//! extract in `data/`, about 1 KB each, repeated. Not a test: nothing is asserted about time.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{io::Read, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use howdah::{
+    archive::{self, Codec, Lane, Parts},
+    bus::{
+        Bus, SharedBus, TopicInfo,
+        embedded::{EmbeddedBus, Settings},
+    },
+    collect::{
+        IngestSettings,
+        ingest::{self, Ingest, Spooled},
+    },
+    config::{self, Pipeline, StageKind},
+    model::{ActorId, Batch, Doubling, Epoch, Incarnation, SystemClock},
+    store::{SharedStore, local::LocalStore},
+    table::{self, Taken, window::Plan},
+};
+use tokio::time::Instant;
+
+const EVENTS: &[u8] = include_bytes!("../data/recentchange-2015-09-12.ndjson.gz");
+const RECORDS: usize = 300_000;
+
+fn main() {
+    // `cargo bench` and `cargo test --benches` pass arguments that mean nothing here.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(run());
+}
+
+async fn run() {
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(EVENTS).read_to_string(&mut text).unwrap();
+    let events: Vec<Bytes> = text.lines().map(|line| Bytes::copy_from_slice(line.as_bytes())).collect();
+    let bytes: usize = events.iter().map(Bytes::len).sum();
+    println!("{RECORDS} events of {} bytes on average", bytes / events.len());
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(SystemClock);
+    let bus = EmbeddedBus::open(Settings { path: folder.path().join("bus") }, clock.clone()).unwrap();
+    let pipeline = pipeline(folder.path());
+    for spec in &pipeline.topics {
+        bus.ensure_topic(spec).await.unwrap();
+    }
+    let bus: SharedBus = Arc::new(bus);
+
+    let topic = ingest(&bus, &events).await;
+    for codec in [Codec::Plain, Codec::Gzip] {
+        let store: SharedStore = Arc::new(LocalStore::open(folder.path().join(format!("{codec:?}"))).await.unwrap());
+        archive(&bus, &topic, store, codec).await;
+    }
+    windows(&bus, &topic, &pipeline).await;
+    println!("VmHWM of all of it: {} MB", peak_kb() / 1024);
+}
+
+fn pipeline(folder: &Path) -> Pipeline {
+    let environment = |name: &str| match name {
+        "HOWDAH_DATA" => Some(folder.display().to_string()),
+        "HOWDAH_CONTACT" => Some("bench@example.org".to_owned()),
+        _ => None,
+    };
+    let text = include_str!("../pipelines/wikimedia.toml");
+    config::parse(Path::new("pipelines/wikimedia.toml"), text, &environment).unwrap().remove(0)
+}
+
+fn actor(stage: &str) -> ActorId {
+    ActorId { pipeline: "bench".into(), stage: stage.into(), replica: 0 }
+}
+
+async fn ingest(bus: &SharedBus, events: &[Bytes]) -> TopicInfo {
+    let topic = bus.topic(&"wiki_changes".into()).await.unwrap().unwrap();
+    let settings = IngestSettings { topic: topic.name.clone(), key: None, batch_records: 500, batch_bytes: 1 << 20 };
+    let parts = ingest::Parts {
+        actor: actor("ingest"),
+        source: "bench/collect".to_owned(),
+        spool: uuid::Uuid::new_v4(),
+        bus: bus.clone(),
+        settings: Arc::new(settings),
+    };
+    let mut ingest = Ingest::open(parts, topic.clone(), 0, None, 0).await.unwrap();
+    let clock = Clock::start("ingest into the embedded bus");
+    for start in (0..RECORDS).step_by(500) {
+        let event = |n: usize| Spooled::Event {
+            sequence: n as u64,
+            token: None,
+            id: Bytes::from(n.to_string()),
+            value: events[n % events.len()].clone(),
+        };
+        ingest.send(&(start..start + 500).map(event).collect::<Vec<_>>()).await.unwrap();
+    }
+    clock.stop();
+    topic
+}
+
+async fn archive(bus: &SharedBus, topic: &TopicInfo, store: SharedStore, codec: Codec) {
+    let settings = archive::Settings {
+        topic: topic.name.clone(),
+        path: "/raw".to_owned(),
+        prefix: String::new(),
+        codec,
+        roll_bytes: 128 << 20,
+        roll_age: std::time::Duration::from_secs(600),
+        bucket: std::time::Duration::from_secs(600),
+    };
+    let parts = Parts {
+        actor: actor("archive"),
+        node: "bench".into(),
+        epoch: Epoch(1),
+        incarnation: Incarnation(1),
+        bus: bus.clone(),
+        store,
+        pause: Arc::new(Doubling::default()),
+        settings: Arc::new(settings),
+    };
+    let mut lane = Lane::open(parts, topic.clone(), 0).await.unwrap();
+    let clock = Clock::start(&format!("archive from the bus, {codec:?}"));
+    let mut reader = bus.reader(topic, 0, 0).await.unwrap();
+    while lane.position() < RECORDS as u64 {
+        let batch = reader.next().await.unwrap();
+        lane.take(&batch, Instant::now()).await.unwrap();
+    }
+    lane.roll().await.unwrap();
+    clock.stop();
+}
+
+async fn windows(bus: &SharedBus, topic: &TopicInfo, pipeline: &Pipeline) {
+    let settings = pipeline.stages.iter().find_map(|stage| match &stage.kind {
+        StageKind::Aggregator(settings) => Some(settings.clone()),
+        _ => None,
+    });
+    let plan = Arc::new(Plan::new(&settings.unwrap()));
+    let mut lane = table::Lane::open(plan, table::LaneId { topic: topic.id, partition: 0 }, None, 0);
+    let clock = Clock::start("windows from the bus");
+    let mut reader = bus.reader(topic, 0, 0).await.unwrap();
+    while lane.at() < RECORDS as u64 {
+        let batch: Batch = reader.next().await.unwrap();
+        assert!(matches!(lane.take(&batch), Taken::Counted { .. }));
+        if lane.at() % 50_000 < 1_000 {
+            lane.seal(None);
+        }
+    }
+    clock.stop();
+}
+
+/// CPU time of the whole process between two moments.
+struct Clock {
+    what: String,
+    cpu: f64,
+    wall: Instant,
+}
+
+impl Clock {
+    fn start(what: &str) -> Self {
+        Self { what: what.to_owned(), cpu: cpu_seconds(), wall: Instant::now() }
+    }
+
+    fn stop(self) {
+        let (cpu, wall) = (cpu_seconds() - self.cpu, self.wall.elapsed().as_secs_f64());
+        let rate = RECORDS as f64 / cpu / 1000.0;
+        println!("{:<32} {rate:>7.0} k records per CPU second ({cpu:.2} CPU s, {wall:.2} s)", self.what);
+    }
+}
+
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn peak_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}

@@ -1,0 +1,73 @@
+//! What a topic's tail says of a source: how far its spool was sent, and which events are known.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::route::{ID, record_sequence};
+use crate::{
+    bus::{SharedBus, TopicInfo, read_range},
+    fault::Result,
+    model::{Millis, Offset, Partition, Record, Sequence},
+};
+
+/// Records looked at in one step when the tail of a partition is searched backwards.
+const STEP: u64 = 1_000;
+
+/// The sequence of a spool's last record in a partition, if it has one, and the low watermark.
+///
+/// # Errors
+/// Those of the bus.
+pub async fn last_sequence(
+    bus: &SharedBus,
+    topic: &TopicInfo,
+    partition: Partition,
+    spool: Uuid,
+) -> Result<(Option<Sequence>, Offset)> {
+    let ends = bus.watermarks(topic, partition).await?;
+    let mut to = ends.high;
+    while to > ends.low {
+        let from = to.saturating_sub(STEP).max(ends.low);
+        let records = read_range(&**bus, topic, partition, from, to).await?;
+        let found = records.iter().rev().find_map(|record| record_sequence(record, spool));
+        if found.is_some() {
+            return Ok((found, ends.low));
+        }
+        to = from;
+    }
+    Ok((None, ends.low))
+}
+
+/// The ids in the topic's tail, oldest first, with their bus times: at least `num_ids` of them per
+/// partition and all that are younger than `since`, as far as the bus has them.
+///
+/// # Errors
+/// Those of the bus.
+pub async fn ids_in_tail(
+    bus: &SharedBus,
+    topic: &TopicInfo,
+    since: Millis,
+    num_ids: usize,
+) -> Result<Vec<(Bytes, Millis)>> {
+    let mut ids = Vec::new();
+    for partition in 0..topic.num_partitions {
+        let ends = bus.watermarks(topic, partition).await?;
+        let mut to = ends.high;
+        let mut steps: Vec<Vec<Record>> = Vec::new();
+        let mut seen = 0;
+        while to > ends.low {
+            let from = to.saturating_sub(STEP * 10).max(ends.low);
+            let records = read_range(&**bus, topic, partition, from, to).await?;
+            seen += records.len();
+            let oldest = records.first().map_or(Millis::MAX, |record| record.time);
+            steps.push(records);
+            to = from;
+            if seen >= num_ids && oldest < since {
+                break;
+            }
+        }
+        let records = steps.into_iter().rev().flatten();
+        ids.extend(records.filter_map(|record| Some((Bytes::copy_from_slice(record.header(ID)?), record.time))));
+    }
+    ids.sort_by_key(|(_, time)| *time);
+    Ok(ids)
+}
