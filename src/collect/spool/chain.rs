@@ -1,5 +1,10 @@
 //! A spool's folder: whose it is, and which of its files are the spool.
 //!
+//! `spool.json` is written once the first file is durable. So files without it are a start that was
+//! cut short, and it without files is a spool that has lost them: the entries that were in them may
+//! be on the bus under sequences that must not come again, so the spool gets another id. The header
+//! of its first file then names the id it replaces, until `spool.json` is written again.
+//!
 //! The files are chained by their headers. The newest one with a header is the last of the chain;
 //! each header names the file before, until one that is named is gone: it was released. Files
 //! outside the chain are left-overs of writers that were replaced before they began.
@@ -30,7 +35,7 @@ pub struct Identity {
     pub uuid: Uuid,
     /// The source whose events it holds.
     pub source: String,
-    /// When the folder was made: nothing of the source was received before.
+    /// When the spool was made: nothing of the source was received before.
     pub created: Millis,
 }
 
@@ -112,33 +117,20 @@ pub fn read_identity(folder: &Path) -> Result<Option<Identity>> {
     serde_json::from_slice(&text).map(Some).map_err(lost)
 }
 
-/// The identity of the spool of this source in `folder`, made durably if it has none yet; says
-/// whether it was made.
+/// Makes the folder, and durable that it is there.
 ///
 /// # Errors
-/// `User` if the spool is another source's.
-pub fn identity(folder: &Path, source: &str, now: Millis) -> Result<(Identity, bool)> {
-    fs::create_dir_all(folder).map_err(|error| Fault::io(folder.display(), &error))?;
-    let place = folder.join(IDENTITY);
-    if let Some(identity) = read_identity(folder)? {
-        if identity.source != source {
-            let message = format!("{}: the spool of {:?}, not of {source:?}", place.display(), identity.source);
-            return Err(Fault::user(format!("{message}: give each source a folder of its own")));
-        }
-        return Ok((identity, false));
+/// It cannot be made.
+pub fn make(folder: &Path) -> Result<()> {
+    let io = |error: io::Error| Fault::io(folder.display(), &error);
+    if fs::exists(folder).map_err(io)? {
+        return Ok(());
     }
-    if let Some(number) = list(folder)?.last() {
-        let path = file_path(folder, *number);
-        let message = format!("{}: missing, but {} is there", place.display(), path.display());
-        return Err(Fault::data(format!("{message}: bring it back, or move the folder away")).kind(Kind::Lost));
+    fs::create_dir_all(folder).map_err(io)?;
+    for parent in folder.ancestors().skip(1).take(2).filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_folder(parent)?;
     }
-    // The folder may be new; so may the one it lies in.
-    for folder in folder.ancestors().skip(1).take(2).filter(|folder| !folder.as_os_str().is_empty()) {
-        sync_folder(folder)?;
-    }
-    let identity = Identity { format: FORMAT, uuid: Uuid::new_v4(), source: source.to_owned(), created: now };
-    write_identity(folder, &identity)?;
-    Ok((identity, true))
+    Ok(())
 }
 
 /// Writes the identity, durably and whole, over the one that is there.
@@ -147,14 +139,17 @@ pub fn identity(folder: &Path, source: &str, now: Millis) -> Result<(Identity, b
 /// It cannot be written.
 pub fn write_identity(folder: &Path, identity: &Identity) -> Result<()> {
     let path = folder.join(IDENTITY);
-    let staging = folder.join(format!(".{IDENTITY}.{}", identity.uuid.simple()));
+    let staging = folder.join(format!(".{IDENTITY}.{}", Uuid::new_v4().simple()));
     let text = serde_json::to_vec(identity).map_err(|error| Fault::internal(format!("{}: {error}", path.display())))?;
     let written = File::create(&staging).and_then(|mut file| {
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&staging, &path)
     });
-    written.map_err(|error| Fault::io(path.display(), &error))?;
+    written.map_err(|error| {
+        let _ = fs::remove_file(&staging);
+        Fault::io(path.display(), &error)
+    })?;
     sync_folder(folder)
 }
 
@@ -172,12 +167,12 @@ pub fn create(folder: &Path, number: u64) -> Result<Option<File>> {
 }
 
 /// The chain as it is now, oldest first, of the files numbered below `below`; empty if no file has
-/// a header.
+/// a header. `is_ours` judges the newest one's; the others are of the same spool.
 ///
 /// # Errors
 /// `Lost` if a header is damaged, a file is shorter than its successor says, or a file is of
 /// another spool; `User` for another format.
-pub fn load(folder: &Path, spool: Uuid, below: u64) -> Result<Vec<Piece>> {
+pub fn load(folder: &Path, below: u64, is_ours: impl Fn(&Header) -> bool) -> Result<Vec<Piece>> {
     let mut chain: Vec<Piece> = Vec::new();
     let numbers = list(folder)?;
     for &number in numbers.iter().rev().skip_while(|number| **number >= below) {
@@ -197,7 +192,8 @@ pub fn load(folder: &Path, spool: Uuid, below: u64) -> Result<Vec<Piece>> {
             (None, Some(_)) => break,
             (_, None) => continue,
         };
-        if header.spool != spool || header.file != number {
+        let ours = chain.last().map_or_else(|| is_ours(&header), |next| next.header.spool == header.spool);
+        if !ours || header.file != number {
             return Err(lost(format!("file {} of spool {}, which does not belong here", header.file, header.spool)));
         }
         if let Some(before) = before.filter(|before| before.len > len) {

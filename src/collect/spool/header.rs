@@ -28,6 +28,8 @@ pub struct Header {
     pub format: u32,
     /// The spool it belongs to.
     pub spool: Uuid,
+    /// The folder's spool before, which had lost all its files.
+    pub replaces: Option<Uuid>,
     /// Its number, as in its name.
     pub file: u64,
     /// The life of the writer that made it.
@@ -112,6 +114,7 @@ mod tests {
         Header {
             format: 1,
             spool: Uuid::from_u128(1),
+            replaces: None,
             file: 7,
             incarnation: Uuid::from_u128(2),
             node: NodeId::new("alpha"),
@@ -128,7 +131,9 @@ mod tests {
         assert_eq!(block.len() as u64, HEADER_LEN);
         let text = std::str::from_utf8(&block).unwrap();
         assert!(
-            text.starts_with("{\"format\":1,\"spool\":\"00000000-0000-0000-0000-000000000001\",\"file\":7,"),
+            text.starts_with(
+                "{\"format\":1,\"spool\":\"00000000-0000-0000-0000-000000000001\",\"replaces\":null,\"file\":7,"
+            ),
             "{text}"
         );
         assert_eq!(decode(&block, 512).unwrap(), Some(header()));

@@ -159,7 +159,7 @@ impl Reader {
     }
 
     fn reload(&mut self) -> Result<()> {
-        self.chain = chain::load(&self.folder, self.spool, u64::MAX)?;
+        self.chain = chain::load(&self.folder, u64::MAX, |newest| newest.spool == self.spool)?;
         let Some((number, cursor, _)) = &mut self.at else { return Ok(()) };
         match self.chain.iter().find(|piece| piece.header.file == *number) {
             Some(Piece { end: Some(end), .. }) if cursor.at() <= *end => cursor.ends_at(*end),
@@ -237,13 +237,13 @@ pub fn recent(
     mut visit: impl FnMut(&Bytes, Millis),
 ) -> Result<()> {
     let Some(Place { spool, next: end }) = *link.durable().borrow() else { return Ok(()) };
+    let load = || chain::load(folder, u64::MAX, |newest| newest.spool == spool);
     loop {
-        let chain = chain::load(folder, spool, u64::MAX)?;
+        let chain = load()?;
         let old_enough = |piece: &&Piece| piece.header.created <= since && piece.header.first + last <= end;
         let Some(piece) = chain.iter().rev().find(old_enough).or(chain.first()) else { return Ok(()) };
         match visit_from(folder, link, piece.header.first, end, &mut visit) {
-            Err(fault)
-                if fault.kind == Kind::Lost && chain::load(folder, spool, u64::MAX)?.first() != chain.first() => {}
+            Err(fault) if fault.kind == Kind::Lost && load()?.first() != chain.first() => {}
             visited => return visited,
         }
     }

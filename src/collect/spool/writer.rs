@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     Entry, Link, Place,
-    chain::{self, Piece, file_path},
+    chain::{self, Identity, Piece, file_path},
     cursor::{Cursor, Step},
     frame::{self, Raw},
     header::{self, Before, FORMAT, HEADER_LEN, Header},
@@ -107,7 +107,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Recovered)> {
         let folder = settings.path.clone();
-        let (identity, made) = chain::identity(&folder, &owner.source, clock.now())?;
+        chain::make(&folder)?;
         let (number, file) = next_file(&folder)?;
         let mut writer = Self {
             max_bytes: settings.max_bytes,
@@ -115,7 +115,7 @@ impl Writer {
             owner: owner.clone(),
             link: link.clone(),
             clock,
-            spool: identity.uuid,
+            spool: Uuid::nil(),
             file,
             number,
             first: 0,
@@ -131,7 +131,7 @@ impl Writer {
             disk_full_after: None,
             folder,
         };
-        let recovered = writer.recover(identity, made);
+        let recovered = writer.recover();
         if recovered.is_err() && writer.len < HEADER_LEN {
             // It holds nothing, and a former writer may go on. With a header it might be a link of
             // the chain already.
@@ -228,8 +228,20 @@ impl Writer {
     }
 
     // Our file exists by now, so a former writer's next sync fails; what it did sync is found.
-    fn recover(&mut self, mut identity: chain::Identity, made: bool) -> Result<Recovered> {
-        let chain = chain::load(&self.folder, identity.uuid, self.number)?;
+    fn recover(&mut self) -> Result<Recovered> {
+        let identity = chain::read_identity(&self.folder)?;
+        if let Some(Identity { source, .. }) = identity.as_ref().filter(|found| found.source != self.owner.source) {
+            let message = format!("{}: the spool of {source:?}, not of {:?}", self.folder.display(), self.owner.source);
+            return Err(Fault::user(format!("{message}: give each source a folder of its own")));
+        }
+        let known = identity.as_ref().map(|identity| identity.uuid);
+        let chain = chain::load(&self.folder, self.number, |newest| {
+            known.is_none_or(|known| newest.spool == known || newest.replaces == Some(known))
+        })?;
+        self.spool = chain.last().map_or_else(Uuid::new_v4, |newest| newest.header.spool);
+        let now = self.clock.now();
+        let created = identity.map(|identity| identity.created);
+        let created = created.or(chain.first().map(|oldest| oldest.header.created)).unwrap_or(now);
         let mut before = None;
         let mut superseded = &chain[..0];
         if let Some(last) = chain.last() {
@@ -246,44 +258,37 @@ impl Writer {
                 Some(token) => token,
                 None => earlier_token(&self.folder, &chain)?,
             };
-        } else if !made {
-            // No file has a header: never begun, or all were lost. Sequences of this spool may be
-            // on the bus, so it must be another spool.
-            identity.uuid = Uuid::new_v4();
-            chain::write_identity(&self.folder, &identity)?;
-            self.spool = identity.uuid;
         }
         let durable = *self.link.durable().borrow();
         if let Some(durable) = durable.filter(|place| place.spool == self.spool && place.next > self.next) {
             let message = format!("{}: ends before entry {}", self.folder.display(), self.next);
             return Err(Fault::data(format!("{message}, but was durable up to {}", durable.next)).kind(Kind::Lost));
         }
-        self.begin(before)?;
+        self.begin(now, before, known.filter(|known| *known != self.spool))?;
         self.check_newest(self.number)?;
+        if known != Some(self.spool) {
+            let source = self.owner.source.clone();
+            chain::write_identity(&self.folder, &Identity { format: FORMAT, uuid: self.spool, source, created })?;
+        }
         for piece in superseded {
             let _ = fs::remove_file(file_path(&self.folder, piece.header.file));
         }
         self.used = chain::used(&self.folder)?;
         self.link.opened(Place { spool: self.spool, next: self.next });
         let first = chain.first().map_or(0, |piece| piece.header.first);
-        Ok(Recovered {
-            spool: self.spool,
-            created: identity.created,
-            first,
-            next: self.next,
-            token: self.token.clone(),
-        })
+        Ok(Recovered { spool: self.spool, created, first, next: self.next, token: self.token.clone() })
     }
 
     // Writes the header of the file just created, and makes both durable.
-    fn begin(&mut self, before: Option<Before>) -> Result<()> {
+    fn begin(&mut self, now: Millis, before: Option<Before>, replaces: Option<Uuid>) -> Result<()> {
         let header = Header {
             format: FORMAT,
             spool: self.spool,
+            replaces,
             file: self.number,
             incarnation: self.owner.incarnation,
             node: self.owner.node.clone(),
-            created: self.clock.now(),
+            created: now,
             first: self.next,
             mark: !self.token.is_empty(),
             before,
@@ -309,7 +314,7 @@ impl Writer {
         let before = Before { file: self.number, len: self.len };
         let old_file = std::mem::replace(&mut self.file, file);
         self.number = number;
-        let begun = self.check_newest(number).and_then(|()| self.begin(Some(before)));
+        let begun = self.check_newest(number).and_then(|()| self.begin(self.clock.now(), Some(before), None));
         if begun.is_err() {
             // Without a whole header the new file is nothing, and the old one goes on. With one
             // it might be the spool's last already.
@@ -378,7 +383,7 @@ impl Writer {
         if self.next > self.first && released >= self.next {
             self.roll()?;
         }
-        let chain = chain::load(&self.folder, self.spool, self.number + 1)?;
+        let chain = chain::load(&self.folder, self.number + 1, |newest| newest.spool == self.spool)?;
         chain::delete_below(&self.folder, &chain, released)?;
         self.used = chain::used(&self.folder)?;
         if self.has_room(size, begin) {

@@ -20,6 +20,10 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The pause before the server has said one.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
+/// The shortest base a server can ask for: one that closes each connection after an event would
+/// otherwise be asked again without end.
+pub const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// Among so many events after a resume there must be a known one; see [`Overlap`].
 pub const OVERLAP_EVENTS: u64 = 1_000;
 
@@ -107,7 +111,7 @@ impl Session {
                     self.failures = 0;
                 }
             }
-            Happening::Retry(base) => self.base = base.clamp(Duration::from_millis(1), LONGEST_PAUSE),
+            Happening::Retry(base) => self.base = base.clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
             Happening::Over => {
                 self.reading = Reading::Nothing;
                 // An attempt under way may still succeed. One that waits after a failure keeps its
@@ -214,6 +218,8 @@ mod tests {
         );
         check(&[(0, OPEN), (0, Some(NotOpened(Some(Duration::from_secs(400)))))], &[None, Some(400)]);
         check(&[(0, three), (0, OPEN), (0, Some(NotOpened(Some(Duration::from_secs(2)))))], &[Some(0), None, Some(3)]);
+        let zero = Some(Retry(Duration::ZERO));
+        assert_eq!(play(&[(0, zero), (0, OPEN), (0, Some(NotOpened(None)))]), [Some(0), None, Some(0)], "100 ms");
         let year = Some(Retry(Duration::from_secs(31_536_000)));
         check(&[(0, year), (0, OPEN), (0, Some(NotOpened(None)))], &[Some(0), None, Some(300)]);
     }

@@ -56,14 +56,14 @@ fn the_first_file_torn_while_it_was_begun_is_nothing() {
     check_cuts(&spool, 0, 0, &["a"]);
 }
 
-/// Flips each bit of `file` in a copy of the spool: what is read is a beginning of what was
+/// Flips a bit of each `step`-th byte of `file` in a copy of the spool: what is read is a beginning of what was
 /// written, and what was `durable` is there or the fault says that it is lost.
-fn check_flips(spool: &Spool, file: &Path, durable: Sequence, written: &[&str]) -> [u32; 2] {
+fn check_flips(spool: &Spool, file: &Path, step: usize, durable: Sequence, written: &[&str]) -> [u32; 2] {
     let text = fs::read(file).unwrap();
     let folder = TempDir::new().unwrap();
     copy(spool.path(), folder.path());
     let mut outcomes = [0; 2];
-    for at in 0..text.len() {
+    for at in (0..text.len()).step_by(step) {
         for name in chain::list(folder.path()).unwrap() {
             fs::remove_file(chain::file_path(folder.path(), name)).unwrap();
         }
@@ -105,15 +105,15 @@ fn no_flipped_bit_yields_a_wrong_entry_or_a_silent_loss() {
     let written = ["a", "bb", "ccc", "d"];
     let len = fs::metadata(file).unwrap().len();
     // The frames of the last sync could be torn as well: a flip there ends the spool.
-    let [fine, lost] = check_flips(&spool, file, 3, &written);
+    let [fine, lost] = check_flips(&spool, file, 1, 3, &written);
     assert_eq!(u64::from(fine + lost), len);
     assert!(fine > 50 && lost > 500, "{fine} {lost}");
     drop(writer);
     spool.open();
     let (writer, _) = spool.open();
     drop(writer);
-    let [fine, lost] = check_flips(&spool, file, 4, &written);
-    assert_eq!((fine, u64::from(lost)), (0, len), "a file with a successor is durable whole");
+    let [fine, lost] = check_flips(&spool, file, 3, 4, &written);
+    assert_eq!((fine, u64::from(lost)), (0, len.div_ceil(3)), "a file with a successor is durable whole");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn another_source_or_format_is_refused_by_name() {
         fault
     };
     fs::write(&identity, text.replace("wikimedia", "other")).unwrap();
-    user("spool.json: the spool of \"other\"");
+    user("the spool of \"other\"");
     fs::write(&identity, text.replace("\"format\":1", "\"format\":2")).unwrap();
     user("spool.json: format 2");
     fs::write(&identity, &text).unwrap();
@@ -206,6 +206,26 @@ fn another_source_or_format_is_refused_by_name() {
     user("00000000000000000000.spool: format 3");
     fs::write(&identity, "{").unwrap();
     check_fault(spool.try_open(), Fate::Lost, "spool.json: damaged");
+}
+
+#[test]
+fn an_identity_that_was_never_written_or_renewed_is_known_from_the_files() {
+    let spool = Spool::new(u64::MAX);
+    let identity = spool.path().join("spool.json");
+    let (mut writer, first) = spool.open();
+    append(&mut writer, &["a"]);
     fs::remove_file(&identity).unwrap();
-    check_fault(spool.try_open(), Fate::Lost, "spool.json: missing");
+    spool.clock.advance(60_000);
+    assert_eq!(spool.open().1, Recovered { next: 1, token: entry("a").token, ..first });
+    let text = fs::read(&identity).unwrap();
+    spool.files().iter().for_each(|file| fs::remove_file(file).unwrap());
+    let (mut writer, second) = spool.open();
+    assert_ne!(second.spool, first.spool);
+    append(&mut writer, &["b"]);
+    for _ in 0..2 {
+        fs::write(&identity, &text).unwrap();
+        let (_, third) = spool.open();
+        assert_eq!((third.spool, third.next), (second.spool, 1));
+    }
+    assert_eq!(spool.payloads(0), ["b"]);
 }

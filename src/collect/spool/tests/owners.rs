@@ -80,3 +80,30 @@ fn a_writer_that_is_late_with_its_news_moves_nothing_back() {
     link.synced(place(1, 10));
     assert_eq!(durable(), Some(place(2, 0)));
 }
+
+#[test]
+fn of_writers_that_start_at_once_one_remains() {
+    for _ in 0..20 {
+        let spool = Spool::new(u64::MAX);
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| spool.try_open())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let mut living = 0;
+        for writer in opened {
+            match writer {
+                Ok((mut writer, _)) => {
+                    append(&mut writer, &["a"]);
+                    match writer.sync() {
+                        Ok(_) => living += 1,
+                        Err(fault) => assert_eq!(fault.kind, Fate::Fenced, "{fault}"),
+                    }
+                }
+                Err(fault) => assert_eq!(fault.kind, Fate::Fenced, "{fault}"),
+            }
+        }
+        assert_eq!(living, 1);
+        assert_eq!(spool.open().1.next, 1);
+        assert_eq!(spool.payloads(0), ["a"]);
+    }
+}

@@ -70,12 +70,14 @@ async fn room_is_told_of_by_the_reader_or_by_time() {
 
 #[test]
 fn a_full_disk_in_the_middle_of_a_write_leaves_whole_frames() {
-    for torn in [0, 1, 7, 8, 40, 60] {
+    // The last one tears behind the last byte: were it left there, its second entry would follow
+    // the next one, which is as long as its first.
+    for torn in [0, 1, 7, 8, 40, 60, 10_000] {
         let spool = Spool::new(u64::MAX);
         let (mut writer, _) = spool.open();
         append(&mut writer, &["a"]);
         writer.disk_full_after = Some(torn);
-        let fault = writer.append(&[entry("no")]).unwrap_err();
+        let fault = writer.append(&[entry("x"), entry("y")]).unwrap_err();
         assert_eq!((fault.kind, fault.effect), (Fate::Full, Effect::NotDone), "{fault}");
         assert_eq!(append(&mut writer, &["b"]), 1..2);
         writer.sync().unwrap();
