@@ -131,8 +131,7 @@ impl Reading<'_> {
             let start = key.span().start;
             let key: std::borrow::Cow<'_, str> = key.into_inner();
             let path = join(path, &key);
-            // A table's own span may be one of several headers; that of its key is the first.
-            let at = if value.get_ref().is_table() { start } else { value.span().start };
+            let at = value.span().start;
             let node = self.node(value.into_inner(), at, path.clone());
             Entry { key: key.into_owned(), place: self.lines.place(start, path), node }
         };

@@ -79,6 +79,19 @@ window = "7m"
 }
 
 #[test]
+fn within_a_line_complaints_come_by_column() {
+    let intensity = "pipeline.name = \"p\"\npipeline.intensity = { within = 1, restarts = 1.5 }";
+    check(
+        "pipeline.name = \"p\"",
+        intensity,
+        &[
+            &format!("3:33: pipeline.intensity.within: found an integer, allowed: {DURATION}"),
+            "3:47: pipeline.intensity.restarts: found a float, allowed: a whole number from 0 to 10000",
+        ],
+    );
+}
+
+#[test]
 fn mistakes_of_grammar_are_named_with_their_place() {
     check("[topics.t]", "[topics.t", &["5:10: not TOML: unclosed table, expected `]`"]);
     let quotes = "(texts, sizes and durations stand in quotes)";
@@ -138,6 +151,7 @@ fn values_of_another_type_are_refused() {
         ("true", "a boolean"),
         ("1979-05-27", "a date or time"),
         ("[1]", "an array"),
+        ("{ a = 1 }", "a table"),
         ("\"1\"", "a string"),
     ] {
         let found = format!("6:14: topics.t.partitions: found {what}, allowed: a whole number from 1 to 1000");
@@ -157,6 +171,12 @@ fn values_of_another_type_are_refused() {
         "[topics.t]",
         "[topics]\nu = 3\n[topics.t]",
         &["6:1: topics.u: found an integer, allowed: tables [topics.<name>]"],
+    );
+    // What dotted keys make is a table too, and stands where the first of them does.
+    check(
+        "[topics.t]",
+        "[topics.t]\npartitions.a = 1\npartitions.b = 2",
+        &["6:1: topics.t.partitions: found a table, allowed: a whole number from 1 to 1000"],
     );
     let undeclared = "topic \"t\" is not declared; allowed: none, or declare it: [topics.<name>]";
     check_whole(
@@ -443,9 +463,14 @@ fn a_filter_says_one_thing() {
     filter("", either);
     filter(", include = [\"a\"], exclude = [\"b\"]", either);
     filter(", include = []", "20:40: aggregator.g.filters[0].include: an empty list, allowed: at least one text");
-    filter(
-        ", exclude = [1]",
-        "20:41: aggregator.g.filters[0].exclude[0]: found an integer, allowed: an array of strings: [\"…\", \"…\"]",
+    let texts = "an array of strings: [\"…\", \"…\"]";
+    let item = |place: &str, index: u32| {
+        format!("{place}: aggregator.g.filters[0].exclude[{index}]: found an integer, allowed: {texts}")
+    };
+    check(
+        "\"/ts\"",
+        "\"/ts\"\nfilters = [{ pointer = \"/d\", exclude = [1, \"a\", 2] }]",
+        &[&item("20:41", 0), &item("20:49", 2)],
     );
 }
 
