@@ -25,7 +25,7 @@ use crate::{
     bus::{Outgoing, Producer, SharedBus, TopicInfo, latest, letters::DeadLetter, read_range},
     failpoint::{cross, rare},
     fault::{Effect, Fault, Kind, Result, Retry},
-    model::{ActorId, Epoch, Header, Millis, Offset, Partition, Record, Sequence, TopicName},
+    model::{ActorId, Epoch, Header, Millis, Offset, Partition, Sequence, TopicName},
 };
 
 /// The version of [`Position`].

@@ -9,10 +9,7 @@ use std::{
 
 use fastrand::Rng;
 
-use super::{
-    Owner,
-    world::{Weather, World},
-};
+use super::{Owner, weather::Weather, world::World};
 use crate::{
     bus::model::Topics,
     fault::{Fault, Result},

@@ -192,6 +192,9 @@ mod tests {
         assert_eq!(of(Policy::Permanent), [true; 6]);
         assert_eq!(of(Policy::Transient), [true, true, true, false, true, true]);
         assert_eq!(of(Policy::Temporary), [false, false, false, false, true, false]);
+        for policy in [Policy::Permanent, Policy::Transient, Policy::Temporary] {
+            assert!(!policy.restarts(Death::Fenced), "{policy:?} would fence the rightful owner back");
+        }
     }
 
     #[test]

@@ -117,14 +117,16 @@ impl Tree {
         let report: Reporter = Box::new({
             let own = Arc::clone(&own);
             move |report| {
-                // It ends by itself only after it was told to shut down.
-                if let Report::Died { death, why, .. } = report
-                    && death != Death::Ended
-                {
-                    // Nobody restarts it: who gives it an order from now on is told so.
+                if let Report::Died { death, why, .. } = report {
+                    // It ends by itself only after it was told to shut down.
+                    let told = death == Death::Ended;
                     let line = own.get().and_then(WeakUnboundedSender::upgrade);
-                    let _ = line.map(|line| line.send(Command::End(State::GaveUp)));
-                    parent.gave_up(&who, &why);
+                    // Nobody restarts it: who gives it an order from now on is told so.
+                    let end = Command::End(if told { State::Stopped } else { State::GaveUp });
+                    let _ = line.map(|line| line.send(end));
+                    if !told {
+                        parent.gave_up(&who, &why);
+                    }
                 }
             }
         });

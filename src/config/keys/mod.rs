@@ -231,7 +231,7 @@ fn stage(name: &At<&str>, mut section: Section<'_>, sink: &Sink, read: fn(&mut S
     let policy = section.key("policy", "when its actors are restarted").word(&policies).or(Policy::Permanent);
     let mailbox = section.key("mailbox", "messages that wait for an actor at most").integer(1..=1_024).or(16);
     let stall = section.key("stall", "a single attempt that makes no progress for this long is a stall");
-    let stall = stall.duration(100 * MILLISECOND..=HOUR).or(30 * SECOND);
+    let stall = stall.duration(100 * MILLISECOND..=HOUR).or(120 * SECOND);
     section.finish();
     let supervision =
         build(|| Some(StageSupervision { policy: policy?.value, mailbox: mailbox?.value, stall: stall?.value }));

@@ -108,7 +108,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(pipeline.id, PipelineId::from("p"));
     assert_eq!(pipeline.supervision.strategy, Strategy::OneForOne);
     let second = Duration::from_secs(1);
-    assert_eq!(pipeline.supervision.intensity, Intensity { restarts: 10, within: 60 * second });
+    assert_eq!(pipeline.supervision.intensity, Intensity { restarts: 10, within: 600 * second });
     let backoff = Backoff { base: second / 10, cap: 30 * second, healthy: 60 * second };
     assert_eq!(pipeline.supervision.backoff, backoff);
     let spec = |name: &str, cleanup| TopicSpec { name: TopicName::from(name), num_partitions: 1, cleanup };
@@ -119,7 +119,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(pipeline.num_partitions(&TopicName::from("u")), None);
     assert_eq!(pipeline.notices, [""; 0]);
 
-    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: 16, stall: 30 * second };
+    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: 16, stall: 120 * second };
     let [collect, ingest, archive, table] = pipeline.stages.as_slice() else { panic!("{:?}", pipeline.stages) };
     for stage in &pipeline.stages {
         assert_eq!((stage.replicas, stage.supervision), (1, supervision));
