@@ -112,7 +112,6 @@ impl Aggregator {
     fn opened(&mut self, (topic, committer, lanes): Opened, ctx: &mut Context<Self>) {
         self.topic = Some(topic);
         self.committer = Some(committer);
-        self.failures = 0;
         lanes.into_iter().for_each(|(partition, lane)| self.assign(partition, lane, 0, ctx));
     }
 
@@ -190,7 +189,8 @@ impl Aggregator {
         let (life, settings) = (self.life.clone(), self.parts.settings.clone());
         let restoring = async move {
             let _attempt = life.attempt("restore from live files");
-            let committer = Committer::open(&settings, store.store, Arc::new(Doubling::default()), store.clock).await?;
+            let pause = Arc::new(super::Declared(life.clone()));
+            let committer = Committer::open(&settings, store.store, pause, store.clock).await?;
             let mut lane = committer.lane(id, 0);
             committer.restore(&mut lane).await?;
             Ok(lane)
@@ -293,7 +293,7 @@ async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened
     let settings = &parts.settings;
     let topic = parts.bus.topic(&settings.topic).await?;
     let topic = topic.ok_or_else(|| Fault::user(format!("topic {} does not exist", settings.topic)))?;
-    let pause = Arc::new(Doubling::default());
+    let pause = Arc::new(super::Declared(life.clone()));
     let committer = Committer::open(settings, parts.store.clone(), pause, parts.clock.clone()).await?;
     let mut lanes = Vec::new();
     for partition in partitions_of(life.id.replica, parts.replicas, topic.num_partitions) {

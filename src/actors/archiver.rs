@@ -83,7 +83,7 @@ impl Archiver {
             incarnation: self.life.incarnation,
             bus: self.parts.bus.clone(),
             store: self.parts.store.clone(),
-            pause: Arc::new(Doubling::default()),
+            pause: Arc::new(super::Declared(self.life.clone())),
             settings: self.parts.settings.clone(),
         }
     }
@@ -195,10 +195,14 @@ impl Archiver {
             self.count_in(batch);
         }
         self.life.progress();
+        let has_published = !published.is_empty();
         let adopted = published.iter().any(|published| !published.mine);
         published.iter().for_each(|published| self.count_out(published));
         let Some(slot) = self.slots.get_mut(&partition) else { return };
-        slot.failures = 0;
+        // Taking a batch may touch nothing but memory; only what was published proves the store well.
+        if has_published {
+            slot.failures = 0;
+        }
         slot.position = lane.position();
         if adopted || expected != Some(lane.position()) {
             return self.assign(partition, lane, ctx);

@@ -128,7 +128,6 @@ impl Collector {
     fn opened(&mut self, writer: Writer, recovered: &Recovered, owned: Owned, seen: Seen, ctx: &mut Context<Self>) {
         self.writer = Some(writer);
         self.seen = seen;
-        self.failures = 0;
         // The spool knows better than the bus how far the source was read; without either, the
         // source is asked for everything since it was begun.
         let token =
@@ -283,6 +282,7 @@ impl Collector {
             Ok((writer, _)) => {
                 cross("spool.synced");
                 collector.writer = Some(writer);
+                collector.failures = 0;
                 collector.life.vitals.commits.add(1);
                 collector.life.vitals.last_success.set(collector.parts.clock.now());
                 if let Some(done) = collector.ending.take() {

@@ -18,11 +18,29 @@ pub use collector::{Collector, CollectorParts, EndCollecting};
 pub use ingester::{DrainSpool, Ingester, IngesterParts};
 pub use link::Link;
 
+use actix::{Actor, Context};
+use async_trait::async_trait;
+
 use crate::{
     fault::{Fault, Result},
-    model::Clock,
+    model::{Clock, Doubling, Pause},
+    supervise::Life,
     vitals::Vitals,
 };
+
+/// The pauses of a protocol that an actor runs as one attempt, told to its supervisor: between two
+/// tries it waits, and each try has the stall's whole bound. Without this an outage of the store
+/// that is longer than the bound would be the actor's death, again and again.
+struct Declared<A: Actor<Context = Context<A>>>(Life<A>);
+
+#[async_trait]
+impl<A: Actor<Context = Context<A>>> Pause for Declared<A> {
+    async fn pause(&self, attempt: u32) {
+        let _waiting = self.0.waiting(format!("a back-off after {attempt} failures"));
+        Doubling::default().pause(attempt).await;
+        self.0.progress();
+    }
+}
 
 /// Notes a fault that its actor lives through.
 fn note(vitals: &Vitals, clock: &dyn Clock, fault: &Fault) {

@@ -1,0 +1,8 @@
+//! The real process, looked at from outside: what it prints, how it ends, what it leaves behind.
+//! What went in comes from a server of the test's own; what came out is judged by `tests/judge`,
+//! which shares no code with howdah.
+
+mod harness;
+mod help;
+mod main_job;
+mod memory;
