@@ -2,6 +2,10 @@
 //! What went in comes from a server of the test's own; what came out is judged by `tests/judge`,
 //! which shares no code with howdah.
 
+mod archive_verify;
+mod bad_input;
+mod damage;
+mod disk;
 mod harness;
 mod help;
 mod main_job;
