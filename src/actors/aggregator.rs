@@ -15,7 +15,7 @@ use std::{
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::assignment::{Drain, TakeBatch, feed, partitions_of};
+use super::assignment::{Drain, Lags, TakeBatch, feed, partitions_of};
 use crate::{
     bus::{SharedBus, TopicInfo},
     fault::{Fault, Result, Retry},
@@ -54,6 +54,7 @@ pub struct Aggregator {
     slots: BTreeMap<Partition, Slot>,
     assignments: u64,
     last_commit: Instant,
+    lags: Lags,
     draining: Option<Drain>,
     failures: u32,
 }
@@ -82,6 +83,7 @@ impl Aggregator {
             slots: BTreeMap::new(),
             assignments: 0,
             last_commit: Instant::now(),
+            lags: Lags::default(),
             draining: None,
             failures: 0,
         }
@@ -132,7 +134,8 @@ impl Aggregator {
         if let Some(before) = self.slots.remove(&partition) {
             ctx.cancel_future(before.reader);
         }
-        let reading = feed(self.parts.bus.clone(), topic, partition, lane.at(), assignment, self.life.clone());
+        let reading =
+            feed(self.parts.bus.clone(), topic, partition, lane.at(), assignment, self.life.clone(), self.lags.clone());
         let reader = ctx.spawn(reading.into_actor(self));
         let slot = Slot { lane, assignment, reader, waiting: VecDeque::new(), last_record: Instant::now(), fresh };
         self.slots.insert(partition, slot);

@@ -14,7 +14,7 @@ use std::{
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::assignment::{Drain, TakeBatch, feed, partitions_of};
+use super::assignment::{Drain, Lags, TakeBatch, feed, partitions_of};
 use crate::{
     archive::{Lane, Parts, Published, Settings},
     bus::{SharedBus, TopicInfo},
@@ -53,6 +53,7 @@ pub struct Archiver {
 
     topic: Option<TopicInfo>,
     slots: BTreeMap<Partition, Slot>,
+    lags: Lags,
     draining: Option<Drain>,
 }
 
@@ -72,7 +73,7 @@ struct Slot {
 impl Archiver {
     /// A fresh life of an archiver.
     pub fn new(life: Life<Self>, parts: ArchiverParts) -> Self {
-        Self { life, parts, topic: None, slots: BTreeMap::new(), draining: None }
+        Self { life, parts, topic: None, slots: BTreeMap::new(), lags: Lags::default(), draining: None }
     }
 
     fn lane_parts(&self) -> Parts {
@@ -125,7 +126,7 @@ impl Archiver {
         }
         let stale = slot.waiting.drain(..).len() as u64;
         let (position, assignment, bus) = (slot.position, slot.assignment, self.parts.bus.clone());
-        let reading = feed(bus, topic, partition, position, assignment, self.life.clone());
+        let reading = feed(bus, topic, partition, position, assignment, self.life.clone(), self.lags.clone());
         let reader = ctx.spawn(reading.into_actor(self));
         self.slots.entry(partition).or_default().reader = Some(reader);
         self.life.vitals.stale_batches.add(stale);

@@ -4,17 +4,25 @@
 //! An assignment has a number; batches of an earlier one still waiting in the mailbox are dropped.
 //! Which partitions an actor reads is arithmetic ([`partitions_of`]), never negotiated.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use actix::prelude::*;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     bus::{SharedBus, TopicInfo},
     fault::{Fault, Retry},
     model::{Batch, Doubling, Offset, Partition, Pause},
     supervise::{Delivery, Life, Ref},
+    vitals::Vitals,
 };
+
+/// A batch of fewer records than this is taken for the last one there is.
+const FEW: usize = 200;
 
 /// Records of one partition, for the actor that reads it.
 #[derive(Message)]
@@ -38,6 +46,21 @@ pub struct Drain {
     pub done: oneshot::Sender<()>,
 }
 
+/// How far the readers of one actor are behind, per partition; their sum is the actor's lag.
+#[derive(Clone, Debug, Default)]
+pub struct Lags(Arc<Mutex<BTreeMap<Partition, u64>>>);
+
+impl Lags {
+    fn set(&self, vitals: &Vitals, partition: Partition, lag: u64) {
+        let mut lags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.insert(partition, lag);
+        vitals.lag.set(i64::try_from(lags.values().sum::<u64>()).unwrap_or(i64::MAX));
+    }
+}
+
+/// How often the end of a partition is asked for while its reader is behind.
+const LAG_EVERY: Duration = Duration::from_millis(500);
+
 /// The partitions of replica `replica` of `replicas`: those with `p mod replicas = replica`.
 pub fn partitions_of(replica: u32, replicas: u32, num_partitions: u32) -> impl Iterator<Item = Partition> {
     (replica..num_partitions).step_by(replicas.max(1) as usize)
@@ -52,21 +75,31 @@ pub async fn feed<A>(
     from: Offset,
     assignment: u64,
     life: Life<A>,
+    lags: Lags,
 ) where
     A: Actor<Context = Context<A>> + Handler<Delivery<TakeBatch>>,
 {
     let (actor, incarnation): (Ref<A>, _) = (life.myself(), life.incarnation);
     let pause = Doubling::default();
     let (mut position, mut attempt) = (from, 0);
+    let mut asked: Option<Instant> = None;
     loop {
         let fault = match bus.reader(&topic, partition, position).await {
             Ok(mut reader) => loop {
                 match reader.next().await {
                     Ok(batch) => {
                         (position, attempt) = (batch.to, 0);
+                        let few = batch.records.len() < FEW;
                         let message = TakeBatch { partition, assignment, batch: Ok(batch) };
                         if actor.deliver(message, incarnation).await.is_err() {
                             return;
+                        }
+                        // Few records mean that the end is near, and then the figure has to be right.
+                        if (few || asked.is_none_or(|asked| asked.elapsed() >= LAG_EVERY))
+                            && let Ok(ends) = bus.watermarks(&topic, partition).await
+                        {
+                            asked = Some(Instant::now());
+                            lags.set(&life.vitals, partition, ends.high.saturating_sub(position));
                         }
                     }
                     Err(fault) => break fault,

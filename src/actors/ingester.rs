@@ -63,6 +63,8 @@ pub struct Ingester {
     held: Option<Epoch>,
     waiting: VecDeque<Delivery<TakeSpooled>>,
     read_back_due: bool,
+    /// Up to where the spool was told to forget; what an earlier life proved is told again.
+    released: Option<Sequence>,
     failures: u32,
     draining: Option<DrainSpool>,
 }
@@ -97,6 +99,7 @@ impl Ingester {
             held: None,
             waiting: VecDeque::new(),
             read_back_due: false,
+            released: None,
             failures: 0,
             draining: None,
         }
@@ -127,6 +130,7 @@ impl Ingester {
 
     fn opened(&mut self, spool: Uuid, ingest: Ingest, owned: Owned, ctx: &mut Context<Self>) {
         self.position = ingest.next();
+        self.released = None;
         self.held = Some(ingest.epoch());
         let reading = follow(self.life.clone(), self.parts.clone(), spool, self.position, self.assignment);
         self.reader = Some(ctx.spawn(reading.into_actor(self)));
@@ -160,8 +164,8 @@ impl Ingester {
         let drained = self.is_drained() && self.waiting.is_empty();
         let Some(mut ingest) = self.ingest.take() else { return };
         let next = self.waiting.pop_front();
-        let proven = ingest.proven() == ingest.next();
-        if next.is_none() && (proven || !(self.read_back_due || drained)) {
+        let released = self.released == Some(ingest.next());
+        if next.is_none() && (released || !(self.read_back_due || drained)) {
             self.read_back_due = false;
             self.ingest = Some(ingest);
             if drained && let Some(drain) = self.draining.take() {
@@ -171,6 +175,7 @@ impl Ingester {
         }
         let (life, parts) = (self.life.clone(), self.parts.clone());
         self.read_back_due &= next.is_some();
+        let proving = next.is_none();
         let step = async move {
             let _attempt = life.attempt(if next.is_some() { "send" } else { "read back" });
             let result = match next {
@@ -182,8 +187,13 @@ impl Ingester {
             };
             (ingest, result)
         };
-        ctx.spawn(step.into_actor(self).map(|(ingest, result), ingester, ctx| match result {
-            Ok(sent) => ingester.stepped(ingest, sent, ctx),
+        ctx.spawn(step.into_actor(self).map(move |(ingest, result), ingester, ctx| match result {
+            Ok(sent) => {
+                if proving {
+                    ingester.released = Some(ingest.proven());
+                }
+                ingester.stepped(ingest, sent, ctx);
+            }
             Err(fault) => ingester.failed(&fault, ctx),
         }));
     }
@@ -201,6 +211,8 @@ impl Ingester {
         self.life.progress();
         self.failures = 0;
         self.position = ingest.next();
+        let durable = self.parts.link.spool.durable().borrow().map_or(0, |end| end.next);
+        vitals.lag.set(i64::try_from(durable.saturating_sub(self.position)).unwrap_or(i64::MAX));
         self.ingest = Some(ingest);
         self.settle(ctx);
     }
@@ -259,7 +271,6 @@ async fn follow(life: Life<Ingester>, parts: IngesterParts, spool: Uuid, from: S
         let Ok(end) = durable.wait_for(moved).await.map(|end| *end) else { return };
         let result = match end {
             Some(end) if end.spool == spool => {
-                life.vitals.lag.set(i64::try_from(end.next - position).unwrap_or(i64::MAX));
                 let (opened, parts) = (reader.take(), parts.clone());
                 let read = blocking(move || {
                     let mut reader: spool::Reader = match opened {

@@ -74,8 +74,9 @@ pub struct Identity {
 
 /// Bus times of a segment's lines, delta-coded while it is written.
 ///
-/// The coding: a version byte 1, then for each line the difference to the time before (the first:
-/// to 0) in milliseconds as a zigzag LEB128 varint; all of it deflated.
+/// The coding: for each line the difference to the time before (the first: to 0) in milliseconds as
+/// a zigzag LEB128 varint. The sidecar: a version byte 1, the CRC-32C of the coding (four bytes,
+/// little-endian), and the coding deflated.
 #[derive(Clone, Debug, Default)]
 pub struct Times {
     last: Millis,
@@ -100,7 +101,9 @@ impl Times {
     /// The sidecar's bytes.
     pub fn encode(&self) -> Vec<u8> {
         use std::io::Write;
-        let mut encoder = flate2::write::DeflateEncoder::new(vec![TIMES_FORMAT], flate2::Compression::fast());
+        let mut head = vec![TIMES_FORMAT];
+        head.extend_from_slice(&crc32c::crc32c(&self.coded).to_le_bytes());
+        let mut encoder = flate2::write::DeflateEncoder::new(head, flate2::Compression::fast());
         // Writing to a Vec cannot fail; if it ever did, decode's count check would tell.
         let _ = encoder.write_all(&self.coded);
         encoder.finish().unwrap_or_default()
@@ -116,6 +119,7 @@ impl Times {
         if format != TIMES_FORMAT {
             return Err(damaged(&format!("its format is {format}, this version reads {TIMES_FORMAT}")));
         }
+        let (sum, deflated) = deflated.split_first_chunk().ok_or_else(|| damaged("it has no checksum"))?;
         let mut coded = Vec::new();
         // A time takes at most ten bytes: what is longer is not read to its end.
         let limit = count.saturating_mul(10).saturating_add(1);
@@ -124,6 +128,9 @@ impl Times {
             &mut coded,
         )
         .map_err(|error| damaged(&error.to_string()))?;
+        if crc32c::crc32c(&coded) != u32::from_le_bytes(*sum) {
+            return Err(damaged("its checksum is another"));
+        }
         let mut times = Vec::new();
         let (mut last, mut zigzag, mut shift) = (0_i64, 0_u64, 0_u32);
         for byte in coded {
@@ -167,5 +174,10 @@ mod tests {
         assert!(Times::decode(&[], 1).is_err());
         assert!(Times::decode(&[&[9], &good[1..]].concat(), 1).is_err());
         assert!(Times::decode(&good[..2], 1).is_err());
+        for at in 0..good.len() {
+            let mut flipped = good.clone();
+            flipped[at] ^= 0x10;
+            assert!(Times::decode(&flipped, 1).is_err(), "byte {at} flipped");
+        }
     }
 }

@@ -51,7 +51,7 @@ pub struct Verification {
 /// Those of bus and store.
 pub fn run(command: &Command) -> Result<u8> {
     let Command::Verify(arguments) = command;
-    let pipelines = match config::load(std::slice::from_ref(&arguments.file), &config::environment) {
+    let pipelines = match config::load(std::slice::from_ref(&arguments.file), &config::looking) {
         Ok(pipelines) => pipelines,
         Err(complaints) => {
             complaints.iter().for_each(|complaint| eprintln!("{complaint}"));

@@ -43,7 +43,7 @@ pub struct Showing {
 /// Those of the store.
 pub fn run(command: &Command) -> Result<u8> {
     let Command::Show(arguments) = command;
-    let pipelines = match config::load(std::slice::from_ref(&arguments.file), &config::environment) {
+    let pipelines = match config::load(std::slice::from_ref(&arguments.file), &config::looking) {
         Ok(pipelines) => pipelines,
         Err(complaints) => {
             complaints.iter().for_each(|complaint| eprintln!("{complaint}"));

@@ -1,0 +1,158 @@
+//! The independent judge in `tests/judge`: Python, and no line of howdah.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use serde::Deserialize;
+
+use super::{plan::Plan, process::Process};
+
+/// The judge's Python, with the packages that it needs; made at the first call.
+fn python() -> &'static Path {
+    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let python = PYTHON.get_or_init(|| {
+        let output = Command::new("sh").arg(script("setup.sh")).output().map_err(|error| error.to_string())?;
+        if output.status.success() {
+            Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    });
+    python.as_deref().unwrap_or_else(|why| {
+        panic!(
+            "the judge needs Python 3.11 or newer with venv and pip (Debian: apt install python3-venv), and at its \
+             first run the package index for deltalake, duckdb and pyarrow: tests/judge/setup.sh says\n{why}"
+        )
+    })
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judge").join(name)
+}
+
+/// Runs a script of the judge to its end; answers with what it said, which is also the complaint if
+/// its exit code is not 0.
+fn run<S: AsRef<OsStr>>(name: &str, arguments: &[S]) -> Result<String, String> {
+    let output = Command::new(python()).arg("-B").arg(script(name)).args(arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let said = said.trim().to_owned();
+    if output.status.success() { Ok(said) } else { Err(format!("{name} ({}):\n{said}", output.status)) }
+}
+
+/// Makes the events of a run.
+pub fn make_events(out: &Path, plan: &Plan) {
+    let mut arguments = vec![out.display().to_string()];
+    let mut option = |name: &str, value: u64| arguments.extend([format!("--{name}"), value.to_string()]);
+    option("copies", plan.copies.into());
+    option("seed", plan.seed);
+    option("canary", 50);
+    option("bare", 37);
+    if plan.setup.odd {
+        option("odd", 41);
+        option("times", 97);
+    }
+    if plan.setup.big {
+        option("big", 5_000);
+    }
+    run("make_events.py", &arguments).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// What is judged, and by what.
+pub struct Case<'a> {
+    /// What was served.
+    pub events: PathBuf,
+    /// The archive's folder.
+    pub archive: PathBuf,
+    /// The table's folder.
+    pub table: PathBuf,
+    /// Where payloads lie that were too large.
+    pub letters: PathBuf,
+    /// Whose run it was.
+    pub plan: &'a Plan,
+}
+
+impl Case<'_> {
+    /// Every served event is in the archive once, byte for byte, in order, in its partition; and
+    /// nothing is left over.
+    pub fn archive(&self) -> Result<String, String> {
+        let partitions = self.plan.setup.partitions.to_string();
+        let mut arguments = self.arguments("archive");
+        arguments.extend(["--archive".as_ref(), self.archive.as_os_str(), "--topic".as_ref(), "wiki_changes".as_ref()]);
+        arguments.extend(["--partitions", &partitions].map(OsStr::new));
+        arguments.extend(["--key", if self.plan.setup.partitions > 1 { "/wiki" } else { "none" }].map(OsStr::new));
+        if self.letters.exists() {
+            arguments.extend(["--letters".as_ref(), self.letters.as_os_str()]);
+        }
+        run("judge.py", &arguments)
+    }
+
+    /// The table says what the events say. Which events were late, and which ones never came
+    /// because of their size, only the positions in the log tell.
+    pub fn table(&self) -> Result<String, String> {
+        let mut arguments = self.arguments("table");
+        arguments.extend(["--table".as_ref(), self.table.as_os_str()]);
+        if self.plan.setup.odd || self.plan.setup.big {
+            arguments.extend(["--at-positions".as_ref(), self.archive.as_os_str()]);
+        }
+        run("judge.py", &arguments)
+    }
+
+    /// What readers saw midway was the truth of that moment.
+    pub fn snapshots(&self, samples: &Path) -> Result<String, String> {
+        let mut arguments = self.arguments("snapshots");
+        arguments.extend(["--archive".as_ref(), self.archive.as_os_str(), "--table".as_ref(), self.table.as_os_str()]);
+        arguments.extend(["--samples".as_ref(), samples.as_os_str()]);
+        run("judge.py", &arguments)
+    }
+
+    fn arguments(&self, judge: &'static str) -> Vec<&OsStr> {
+        vec![judge.as_ref(), "--events".as_ref(), self.events.as_os_str()]
+    }
+}
+
+/// `deltalake` and DuckDB, which open the table ten times a second.
+pub struct Readers {
+    process: Process,
+    folder: PathBuf,
+}
+
+/// What they saw.
+#[derive(Debug, Deserialize)]
+pub struct Seen {
+    pub opens: u64,
+    pub opens_per_second: f64,
+    pub errors: u64,
+    pub went_back: u64,
+    pub samples: u64,
+}
+
+impl Readers {
+    /// Starts them; they wait for the table to exist.
+    pub fn start(table: &Path, folder: &Path) -> Self {
+        let mut command = Command::new(python());
+        command.arg("-B").arg(script("readers.py")).arg("--table").arg(table).arg("--samples").arg(samples(folder));
+        command.arg("--until-file").arg(folder.join("readers.done"));
+        command.args(["--seconds", "600", "--interval", "0.1"]);
+        Self { process: Process::start(&mut command, &folder.join("readers.log")), folder: folder.to_owned() }
+    }
+
+    /// Ends them; answers with what they saw and where their samples lie.
+    pub fn end(mut self) -> (Seen, PathBuf) {
+        fs::write(self.folder.join("readers.done"), "").unwrap();
+        let status = self.process.ended_within(std::time::Duration::from_secs(30)).expect("the readers end when told");
+        let said = fs::read_to_string(self.folder.join("readers.log")).unwrap();
+        let seen: Option<Seen> = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
+        let seen = seen.unwrap_or_else(|| panic!("the readers ended with {status} and said\n{said}"));
+        assert!(seen.errors == 0 && seen.went_back == 0, "the readers saw\n{said}");
+        (seen, samples(&self.folder))
+    }
+}
+
+fn samples(folder: &Path) -> PathBuf {
+    folder.join("samples.jsonl")
+}
