@@ -2,7 +2,7 @@
 //!
 //! Each partition's archive is a list of immutable *segments* (files of lines), and its
 //! [chain](crate::chain) says which: one [`Entry`] a segment. A [`Lane`] writes records into a
-//! staging file; when it is time ([`rolling`](segment)), it closes the file, puts an entry that
+//! staging file; when it is time, it closes the file, puts an entry that
 //! says what the file holds and where it will lie, and renames it there. The entry decides; a
 //! crash at any point leaves a staging file that nobody reads, or a rename that the next lane
 //! finishes.

@@ -38,7 +38,7 @@ pub struct Standing {
 /// Puts `bytes` at `path` if nothing stands there, and answers with what stands there then.
 ///
 /// # Errors
-/// [`Kind::Unknown`] when after [`ATTEMPTS`] tries nothing stands there and it is not clear that
+/// [`Kind::Unknown`] when after many tries nothing stands there and it is not clear that
 /// nothing ever will; a fault that no repetition mends comes back at once.
 pub async fn decide(store: &dyn Store, pause: &dyn Pause, path: &StorePath, bytes: Bytes) -> Result<Standing> {
     let mut attempt = 0;

@@ -16,6 +16,7 @@ use std::{
 };
 
 use actix_rt::System;
+use futures_util::future::join_all;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
@@ -36,7 +37,7 @@ use crate::{
 
 /// How long each step of an ordered end may take: together under the 30 seconds that people and
 /// service managers wait.
-const STEP: Duration = Duration::from_secs(7);
+const STEP: Duration = Duration::from_secs(9);
 
 /// How long the actors may take to stop when everything is drained.
 const STOP: Duration = Duration::from_secs(2);
@@ -109,10 +110,7 @@ impl Node {
 
     /// Ends in order; see the module's text.
     pub async fn stop(self) -> End {
-        let mut drained = true;
-        for pipeline in &self.pipelines {
-            drained &= pipeline.drain().await;
-        }
+        let drained = join_all(self.pipelines.iter().map(Running::drain)).await.into_iter().all(|drained| drained);
         if let Err(fault) = self.root.supervisor().shutdown(STOP).await {
             tracing::warn!(error = %fault, "the actors did not stop in order");
         }
@@ -125,24 +123,31 @@ impl Node {
 }
 
 impl Running {
-    /// Collectors, then ingesters, then the sinks; true if all of them came to their end.
+    /// Collectors, then ingesters, then the sinks, those of one kind together; true if all of them
+    /// came to their end.
     async fn drain(&self) -> bool {
-        let mut all = true;
-        for collector in &self.collectors {
-            all &= step("end collecting", collector, |done| EndCollecting { done }).await;
-        }
-        for ingester in &self.ingesters {
-            all &= step("drain the spool", ingester, |done| DrainSpool { done }).await;
-        }
-        for (topic, archiver) in &self.archivers {
-            let until = ends(&*self.bus, topic).await;
-            all &= step("drain", archiver, |done| Drain { until: until.clone(), done }).await;
-        }
-        for (topic, aggregator) in &self.aggregators {
-            let until = ends(&*self.bus, topic).await;
-            all &= step("drain", aggregator, |done| Drain { until: until.clone(), done }).await;
-        }
-        all
+        let mut steps = Vec::new();
+        steps.extend(
+            join_all(self.collectors.iter().map(|actor| step("end collecting", actor, |done| EndCollecting { done })))
+                .await,
+        );
+        steps.extend(
+            join_all(self.ingesters.iter().map(|actor| step("drain the spool", actor, |done| DrainSpool { done })))
+                .await,
+        );
+        let archivers = self.archivers.iter().map(|(topic, actor)| self.drain_sink(topic, actor));
+        let aggregators = self.aggregators.iter().map(|(topic, actor)| self.drain_sink(topic, actor));
+        let (archived, counted) = tokio::join!(join_all(archivers), join_all(aggregators));
+        steps.into_iter().chain(archived).chain(counted).all(|done| done)
+    }
+
+    /// Lets a sink take and publish what its topic holds now.
+    async fn drain_sink<A>(&self, topic: &TopicName, actor: &Ref<A>) -> bool
+    where
+        A: actix::Actor<Context = actix::Context<A>> + actix::Handler<Delivery<Drain>>,
+    {
+        let until = ends(&*self.bus, topic).await;
+        step("drain", actor, |done| Drain { until: until.clone(), done }).await
     }
 }
 

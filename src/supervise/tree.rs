@@ -1,6 +1,6 @@
 //! How a tree of supervised actors is built and started.
 //!
-//! ```ignore
+//! ```text
 //! let mut tree = Tree::new(Vitals::new(id), supervision, spawner, clock);
 //! let archive: Ref<Archiver> = tree.child(Spec::new(vitals, stage, move |life| Archiver::new(settings.clone(), life)));
 //! let ingest: Ref<Ingester> = tree.child(…);            // started after the archiver
