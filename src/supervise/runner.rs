@@ -229,7 +229,10 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
 
     /// Polls the actor once; ready when that changed the phase.
     fn live(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        let Body::Born(body) = &mut self.body else { return Poll::Ready(self.end(State::Stopped)) };
+        let Body::Born(body) = &mut self.body else {
+            self.end(State::Stopped);
+            return Poll::Ready(());
+        };
         let polled = guarded(|| Pin::new(body).poll(cx));
         let fault = self.kin.pulse().take_fault();
         let death = match (polled, fault) {
