@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Arbiter, ArbiterHandle};
+use actix::{Arbiter, ArbiterHandle, System};
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::timeout};
 
@@ -66,6 +66,9 @@ impl Spawner for Threads {
             && arbiter.alive()
         {
             return Ok(arbiter.handle());
+        }
+        if !System::is_registered() {
+            return Err(Fault::internal(format!("{id}: no actix system on this thread")));
         }
         let arbiter = start(id).map_err(|error| Fault::io(format!("{id}: its thread"), &error))?;
         let handle = arbiter.handle();

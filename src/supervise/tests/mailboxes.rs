@@ -160,6 +160,27 @@ fn who_waits_for_room_in_a_mailbox_that_ends_is_told() {
 }
 
 #[test]
+fn who_waits_is_told_of_the_end_although_the_room_never_comes_back() {
+    paused(async {
+        let (house, probe, root) = one(stage());
+        for _ in 0..4 {
+            probe.deliver(Do::LeakPermit, FIRST).await.unwrap();
+        }
+        let waits = tokio::task::spawn_local({
+            let probe = probe.clone();
+            async move { probe.deliver(Do::Nothing, FIRST).await }
+        });
+        settle().await;
+        root.supervisor().stop(probe.id(), SECOND).await.unwrap();
+        let told = tokio::time::timeout(SECOND, waits).await.expect("it is told").unwrap();
+        assert_eq!(told, Err(Gone::Stopped(id("a"))));
+        assert_eq!(probe.vitals().mailbox_depth.get(), 4);
+        house.permits.lock().unwrap().clear();
+        assert_eq!(probe.vitals().mailbox_depth.get(), 0);
+    });
+}
+
+#[test]
 fn a_sender_waits_for_its_receiver_by_name() {
     paused(async {
         let house = Arc::new(House::default());

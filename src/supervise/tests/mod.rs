@@ -54,6 +54,7 @@ pub(super) struct House {
     pub(super) traps: Mutex<BTreeMap<(&'static str, Place), u32>>,
     /// Guards that outlive who opened them.
     pub(super) leaked: Mutex<Vec<(AttemptGuard, WaitGuard)>>,
+    pub(super) permits: Mutex<Vec<Permit>>,
 }
 
 /// Where a probe may panic by itself.
@@ -131,6 +132,8 @@ pub(super) enum Do {
     /// Keep the permit of this message.
     Keep,
     LeakGuards,
+    /// Let the permit of this message outlive the actor.
+    LeakPermit,
     /// A line in the log each second.
     Tick,
     /// Send so many messages on.
@@ -246,6 +249,7 @@ impl Probe {
                     drop(recovering);
                 });
             }
+            Do::LeakPermit => self.house.permits.lock().unwrap().push(permit),
             Do::LeakGuards => {
                 let guards = (self.life.attempt("for ever"), self.life.waiting("nobody"));
                 self.house.leaked.lock().unwrap().push(guards);
