@@ -217,13 +217,15 @@ pub fn run(pipelines: Vec<Pipeline>) -> Result<End> {
     })?
 }
 
-/// Returns when the process is asked to end.
-pub async fn interrupted() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// A future that ends when the process is asked to end. From the call on (not from the first poll) the
+/// process does not die of the signals themselves: who is asked while it starts ends in order too.
+pub fn interrupted() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut term), Ok(mut int)) = signals else { return std::future::pending().await };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }

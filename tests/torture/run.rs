@@ -7,6 +7,7 @@ use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
     io::Write as _,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -28,6 +29,8 @@ const SPEED: u32 = 350;
 /// A fail point that is not crossed within this time is given up, and the process killed anyhow.
 const POINT_PATIENCE: Duration = Duration::from_secs(8);
 
+/// A debug build listens to signals this long after its start at the latest.
+const HEARS_AFTER: Duration = Duration::from_millis(500);
 /// How long the last life may take to put everything on the bus without one record of progress.
 const STANDSTILL: Duration = Duration::from_secs(30);
 
@@ -215,7 +218,10 @@ mailbox = 2
                 if early.is_none() {
                     howdah.terminate();
                     if let Some(status) = howdah.ended_within(then) {
-                        assert!(status.success(), "told to end, howdah ended with {status}");
+                        // Asked in its first milliseconds, before `main` could listen, it dies of the signal
+                        // itself: one more death at a random moment. Later it ends with 0.
+                        let unheard = status.signal() == Some(15) && after < HEARS_AFTER;
+                        assert!(status.success() || unheard, "told to end after {after:?}, howdah ended with {status}");
                         return;
                     }
                 }
