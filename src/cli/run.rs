@@ -7,7 +7,7 @@ use clap::Args;
 use super::{COMPLAINTS, DONE, GAVE_UP};
 use crate::{
     config,
-    fault::{Fault, Result},
+    fault::Result,
     node::{self, End},
 };
 
@@ -33,7 +33,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<u8> {
     #[cfg(debug_assertions)]
     if let Some(plan) = &arguments.fail {
-        crate::failpoint::arm(plan).map_err(Fault::user)?;
+        crate::failpoint::arm(plan).map_err(crate::fault::Fault::user)?;
     }
     let pipelines = match config::load(&arguments.files, &config::environment) {
         Ok(pipelines) => pipelines,
