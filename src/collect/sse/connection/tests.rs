@@ -189,18 +189,21 @@ async fn a_cut_is_resumed_by_the_id_of_the_last_event_taken() {
     let (fault, reading, again_in) = disconnected(&mut stream).await;
     assert_eq!((fault.domain, reading), (Domain::External, false));
     assert!(again_in <= Duration::from_millis(100), "{again_in:?}");
-    let (resumed, request) = tokio::join!(connected(&mut stream), async {
+    let (resumed, mut visitor) = tokio::join!(connected(&mut stream), async {
         let mut visitor = server.visitor().await;
         visitor.say(HEAD).await;
-        visitor.request
+        visitor
     });
     assert!(resumed);
-    assert!(request.contains("\r\nlast-event-id: 1\r\n"), "{request}");
-    assert!(!request.contains("since"), "{request}");
+    assert!(visitor.request.contains("\r\nlast-event-id: 1\r\n"), "{}", visitor.request);
+    assert!(!visitor.request.contains("since"), "{}", visitor.request);
+    // What the first connection left open is not of the second one.
+    visitor.say("data: b\n\n").await;
+    assert_eq!(events(&mut stream).await, ["message[]=b"]);
 }
 
 #[tokio::test]
-async fn the_next_connection_is_read_only_after_the_present_one_left() {
+async fn the_next_connection_is_read_only_after_the_present_one_is_left() {
     let server = Server::start().await;
     let settings = SseSettings { reconnect_after: Duration::from_millis(20), ..server.settings() };
     let mut stream = Stream::new(&settings, Resume::default()).unwrap();
@@ -266,6 +269,13 @@ async fn an_error_event_ends_the_connection_after_what_came_before_it() {
     assert!(!reading && again_in > Duration::from_millis(900), "{again_in:?}");
     assert_eq!(stream.resume().token, "1");
     visitor.left().await;
+    // What came behind the error is void: the next thing is the next connection.
+    let (resumed, visitor) = tokio::join!(connected(&mut stream), async {
+        let mut visitor = server.visitor().await;
+        visitor.say(HEAD).await;
+        visitor
+    });
+    assert!(resumed && visitor.request.contains("\r\nlast-event-id: 1\r\n"), "{}", visitor.request);
 }
 
 #[tokio::test]
