@@ -30,6 +30,9 @@ use crate::{
     supervise::{Delivery, Life},
 };
 
+/// Why a gap is possible after most resumes that look like one.
+const UNPROVEN: &str = "the source resumed without repeating a known event";
+
 /// What a collector is made of.
 #[derive(Clone)]
 pub struct CollectorParts {
@@ -117,7 +120,10 @@ impl Collector {
             };
             let _attempt = life.attempt("rebuild what is known");
             let seen = rebuild(&parts, &owned).await?;
-            Ok((opened, owned, seen))
+            let (mut writer, recovered) = opened;
+            let next = owned.next;
+            let writer = blocking(move || writer.skip_to(next).map(|()| writer)).await?;
+            Ok(((writer, recovered), owned, seen))
         };
         ctx.spawn(opening.into_actor(self).map(|opened: Result<_>, collector, ctx| match opened {
             Ok(((writer, recovered), owned, seen)) => collector.opened(writer, &recovered, owned, seen, ctx),
@@ -126,6 +132,9 @@ impl Collector {
     }
 
     fn opened(&mut self, writer: Writer, recovered: &Recovered, owned: Owned, seen: Seen, ctx: &mut Context<Self>) {
+        if writer.next() > recovered.next {
+            self.possible_gap("the spool has lost its end, going on behind what the bus has of it");
+        }
         self.writer = Some(writer);
         self.seen = seen;
         // The spool knows better than the bus how far the source was read; without either, the
@@ -164,7 +173,7 @@ impl Collector {
             let id = self.id_of(&event);
             let new = self.seen.insert(&id, now);
             if self.overlap.observe(!new) {
-                self.possible_gap();
+                self.possible_gap(UNPROVEN);
             }
             if new {
                 entries.push(Entry {
@@ -196,9 +205,9 @@ impl Collector {
         }
     }
 
-    fn possible_gap(&self) {
+    fn possible_gap(&self, why: &str) {
         self.life.vitals.possible_gaps.add(1);
-        tracing::error!(actor = %self.life.id, "possible gap: the source resumed without repeating a known event");
+        tracing::error!(actor = %self.life.id, why, "possible gap");
     }
 
     /// Appends entries, waiting for room as long as it takes, and plans the sync.
@@ -325,7 +334,7 @@ impl Collector {
                 let (now, source) = (collector.parts.clock.now(), collector.parts.source.clone());
                 let new = collector.seen.insert(&kept.id, now);
                 if collector.overlap.observe(!new) {
-                    collector.possible_gap();
+                    collector.possible_gap(UNPROVEN);
                 }
                 collector.life.vitals.records_in.add(1);
                 match kept.entry(&source, token, now) {
@@ -435,7 +444,7 @@ impl Handler<Delivery<TakeReceived>> for Collector {
                 self.life.vitals.connections.add(1);
                 self.oversized = None;
                 if self.overlap.begin(resumed) {
-                    self.possible_gap();
+                    self.possible_gap(UNPROVEN);
                 }
                 tracing::info!(actor = %self.life.id, resumed, "connected");
             }

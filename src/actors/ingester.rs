@@ -120,7 +120,7 @@ impl Ingester {
                 parts.link.opened().await
             };
             let _attempt = life.attempt("take the source over");
-            (place.spool, take_over(&life, &parts, place.spool, first, held).await)
+            (place.spool, take_over(&life, &parts, place, first, held).await)
         };
         ctx.spawn(opening.into_actor(self).map(|(spool, opened), ingester, ctx| match opened {
             Ok((ingest, owned)) => ingester.opened(spool, ingest, owned, ctx),
@@ -229,7 +229,7 @@ impl Ingester {
 async fn take_over(
     life: &Life<Ingester>,
     parts: &IngesterParts,
-    spool: Uuid,
+    place: Place,
     first: Sequence,
     held: Option<Epoch>,
 ) -> Result<(Ingest, Owned)> {
@@ -239,16 +239,16 @@ async fn take_over(
     let ingest_parts = Parts {
         actor: life.id.clone(),
         source: parts.source.clone(),
-        spool,
+        spool: place.spool,
         bus: parts.bus.clone(),
         settings: parts.settings.clone(),
     };
     let now = parts.clock.now();
-    let ingest = Ingest::open(ingest_parts, topic.clone(), now, held, first).await?;
+    let ingest = Ingest::open(ingest_parts, topic.clone(), now, held, first..place.next).await?;
     let window = Millis::try_from(parts.collector.dedupe_window.as_millis()).unwrap_or(Millis::MAX);
     let ids = ids_in_tail(&parts.bus, &topic, now.saturating_sub(window), parts.collector.dedupe_ids).await?;
     let handover = ingest.handover();
-    let owned = Owned { token: handover.token.clone(), since: handover.since, ids: Arc::new(ids) };
+    let owned = Owned { token: handover.token.clone(), since: handover.since, next: ingest.next(), ids: Arc::new(ids) };
     Ok((ingest, owned))
 }
 

@@ -22,6 +22,8 @@ pub struct Owned {
     pub token: Option<String>,
     /// Where the source was begun, ms since 1970.
     pub since: Millis,
+    /// The spool's entries go on here at the earliest: the bus bears those before.
+    pub next: Sequence,
     /// Ids of the topic's tail with their bus times, oldest first.
     pub ids: Arc<Vec<(Bytes, Millis)>>,
 }

@@ -3,7 +3,12 @@
 //! kills owners, cuts the power, lets the bus forget and takes a disk away. At the end each
 //! partition holds exactly the events routed to it, once, in the order of the spool.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -30,26 +35,52 @@ const RARE: &[&str] = &[
     "ingest.records_without_position",
     "ingest.on_the_bus_already",
     "ingest.unknown_send",
+    "ingest.spool_lost_its_end",
 ];
 
 /// A spool as the ingester sees it: events, of which a prefix was released.
 #[derive(Clone)]
 struct Spool {
     uuid: Uuid,
-    events: Rc<RefCell<Vec<Spooled>>>,
+    /// By sequence; `None` where the disk has lost what the bus bears.
+    events: Rc<RefCell<Vec<Option<Spooled>>>>,
     released: Rc<RefCell<Sequence>>,
+    /// What the disk has lost, by sequence. Below the bus's position it must not come again; above it
+    /// the sequence is given to another event.
+    lost: Rc<RefCell<BTreeMap<Sequence, Spooled>>>,
+    /// As the collector does, which connects only when the ingester has told where to go on.
+    closed: Rc<Cell<bool>>,
 }
 
 impl Spool {
     fn new() -> Self {
-        Self { uuid: Uuid::from_u128(fastrand::u128(..)), events: Rc::default(), released: Rc::default() }
+        let uuid = Uuid::from_u128(fastrand::u128(..));
+        Self { uuid, events: Rc::default(), released: Rc::default(), lost: Rc::default(), closed: Rc::default() }
+    }
+
+    /// The disk comes back without its last entries.
+    fn lose_end(&self, keep: usize) {
+        let mut events = self.events.borrow_mut();
+        let keep = keep.max(usize::try_from(*self.released.borrow()).unwrap()).min(events.len());
+        let lost = events.drain(keep..).flatten();
+        self.lost.borrow_mut().extend(lost.map(|event| (event.sequence(), event)));
+        self.closed.set(true);
+    }
+
+    /// What a record with this sequence has to be.
+    fn event(&self, sequence: Sequence) -> Option<Spooled> {
+        let kept = self.events.borrow().get(usize::try_from(sequence).unwrap()).cloned().flatten();
+        kept.or_else(|| self.lost.borrow().get(&sequence).cloned())
     }
 
     fn push(&self, sim: &Sim) {
+        if self.closed.get() {
+            return;
+        }
         let mut events = self.events.borrow_mut();
         let sequence = events.len() as Sequence;
         let token = sim.one_in(3).then(|| format!("token {sequence}"));
-        events.push(if sim.one_in(10) {
+        events.push(Some(if sim.one_in(10) {
             let coordinate = format!("{}@{sequence}", self.uuid);
             let letter =
                 DeadLetter { reason: "oversized".into(), detail: String::new(), coordinate, payload: None, file: None };
@@ -57,7 +88,7 @@ impl Spool {
         } else {
             let value = format!("{{\"wiki\":\"{}\",\"n\":{sequence}}}", sim.below(5));
             Spooled::Event { sequence, token, id: Bytes::from(format!("id {sequence}")), value: value.into() }
-        });
+        }));
     }
 }
 
@@ -100,8 +131,12 @@ async fn life(
     held: &mut Option<Epoch>,
     once: bool,
 ) -> Result<()> {
-    let first = *spool.released.borrow();
-    let mut ingest = Ingest::open(parts.clone(), topic.clone(), 0, *held, first).await?;
+    let kept = *spool.released.borrow()..spool.events.borrow().len() as Sequence;
+    let mut ingest = Ingest::open(parts.clone(), topic.clone(), 0, *held, kept).await?;
+    while (spool.events.borrow().len() as Sequence) < ingest.next() {
+        spool.events.borrow_mut().push(None);
+    }
+    spool.closed.set(false);
     *held = Some(ingest.epoch());
     loop {
         let released = *spool.released.borrow();
@@ -109,7 +144,8 @@ async fn life(
             return Err(Fault::internal(format!("event {} is wanted and {released} was released", ingest.next())));
         }
         let from = usize::try_from(ingest.next()).unwrap();
-        let batch: Vec<_> = spool.events.borrow().iter().skip(from).take(fastrand::usize(1..6)).cloned().collect();
+        let batch: Vec<_> =
+            spool.events.borrow().iter().skip(from).flatten().take(fastrand::usize(1..6)).cloned().collect();
         if batch.is_empty() {
             ingest.read_back().await?;
             if once {
@@ -157,6 +193,11 @@ fn history(seed: u64) -> Result<(), String> {
                 let high = world.records(&"t".into(), partition).last().map_or(0, |record| record.offset + 1);
                 world.retain(&"t".into(), partition, high.saturating_sub(sim.below(4) as u64));
             }
+            7 if !torn => {
+                owners.iter().for_each(|&owner| sim.kill(owner));
+                let len = spool.events.borrow().len();
+                spool.lose_end(sim.below(len + 1));
+            }
             6 if sim.one_in(4) => {
                 // The disk is lost: all owners of this spool die with it.
                 owners.iter().for_each(|&owner| sim.kill(owner));
@@ -199,7 +240,7 @@ fn check(sim: &Sim, topic: &TopicInfo, spool: &Spool, whole: bool) -> Result<(),
     let router = Router::new(Some(&Pointer::parse("/wiki").unwrap()), "p/collect", topic.num_partitions);
     let mut expected: BTreeMap<u32, Vec<Sequence>> = BTreeMap::new();
     let mut letters = Vec::new();
-    for event in spool.events.borrow().iter() {
+    for event in spool.events.borrow().iter().flatten() {
         match event {
             Spooled::Event { sequence, value, .. } => {
                 expected.entry(router.route(value).1).or_default().push(*sequence);
@@ -211,14 +252,16 @@ fn check(sim: &Sim, topic: &TopicInfo, spool: &Spool, whole: bool) -> Result<(),
         let records = sim.world().records_ever(topic.id, partition);
         let found: Vec<_> = records.iter().filter_map(|record| record_sequence(record, spool.uuid)).collect();
         let expected = expected.remove(&partition).unwrap_or_default();
-        let right = if whole { found == expected } else { found.is_sorted_by(|a, b| a < b) };
-        if !right {
+        let lost = |sequence: &Sequence| !expected.contains(sequence);
+        let once = found.is_sorted_by(|a, b| a < b)
+            && found.iter().filter(|s| lost(s)).all(|s| spool.lost.borrow().contains_key(s));
+        if !once || (whole && expected.iter().any(|sequence| !found.contains(sequence))) {
             return Err(format!("partition {partition} holds {found:?} instead of {expected:?}"));
         }
         for record in records.iter().filter(|record| record_sequence(record, spool.uuid).is_some()) {
             let sequence = record_sequence(record, spool.uuid).unwrap_or_default();
-            let event = spool.events.borrow()[usize::try_from(sequence).unwrap()].clone();
-            if !matches!(&event, Spooled::Event { value, .. } if Some(value) == record.value.as_ref()) {
+            let event = spool.event(sequence);
+            if !matches!(&event, Some(Spooled::Event { value, .. }) if Some(value) == record.value.as_ref()) {
                 return Err(format!("partition {partition}: record {record:?} is not event {event:?}"));
             }
         }

@@ -10,7 +10,7 @@
 //! without position, or position without records) is mended by sending exactly what the topic's
 //! tail lacks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -173,17 +173,20 @@ impl Ingest {
     /// Opens the producer (which fences the former holder), reads the positions, compares them with
     /// the topic's tail, and stands at the first sequence that is not wholly on the bus.
     ///
-    /// `now` is the wall time of a source that was never begun; `first` is the first sequence that
-    /// the spool still has: what lies before was read back from the bus, or it would be there.
+    /// `now` is the wall time of a source that was never begun; `kept` are the sequences that the
+    /// spool has. What lies before them was read back from the bus, or it would be there. Where the
+    /// bus bears entries behind them, the spool's disk has lost its end: this stands behind what the
+    /// bus bears then, and the spool has to [go on there](super::spool::Writer::skip_to).
     ///
     /// # Errors
-    /// [`Kind::Fenced`] if a position says that a newer owner exists; those of the bus.
+    /// [`Kind::Fenced`] if a position says that a newer owner exists; [`Kind::Lost`] if entries are
+    /// wanted that neither bus nor spool has; those of the bus.
     pub async fn open(
         parts: Parts,
         topic: TopicInfo,
         now: Millis,
         held: Option<Epoch>,
-        first: Sequence,
+        kept: Range<Sequence>,
     ) -> Result<Self> {
         let positions = topic_named(&parts, POSITIONS_TOPIC.into()).await?;
         // Before the producer is opened, so that an old owner stops without fencing the new one;
@@ -211,6 +214,8 @@ impl Ingest {
         position.epoch = epoch;
         let letters = topic_named(&parts, topic.name.dead_letters()).await?;
         let done = compare_with_tail(&parts, &topic, &letters, &position).await?;
+        let said = position.next;
+        let borne = done.values().flatten().map(|done| done + 1).fold(said, Sequence::max);
         let lacking = position.last.iter().filter_map(|(target, &said)| {
             let done = done.get(target).copied().flatten();
             (done < Some(said)).then(|| done.map_or(0, |done| done + 1))
@@ -219,7 +224,14 @@ impl Ingest {
             rare("ingest.position_without_records");
             position.next = position.next.min(start);
         }
-        position.next = position.next.max(first);
+        position.next = position.next.max(kept.start);
+        if borne > kept.end {
+            rare("ingest.spool_lost_its_end");
+            if position.next < said.max(kept.end) {
+                return Err(lost_end(position.next, borne, kept.end).at(&parts.source));
+            }
+            position.next = borne;
+        }
         let router = Router::new(parts.settings.key.as_ref(), &parts.source, topic.num_partitions);
         let done = done.into_iter().filter_map(|(target, done)| Some((target, done?))).collect();
         let proven = position.next;
@@ -389,6 +401,12 @@ fn refuse_if_newer(parts: &Parts, held: Option<Epoch>, all: &BTreeMap<Uuid, Posi
         }
         _ => Ok(()),
     }
+}
+
+/// The spool has lost its end, and not all of it is on the bus.
+fn lost_end(next: Sequence, borne: Sequence, end: Sequence) -> Fault {
+    let text = format!("event {next} is wanted, the bus has some below {borne}, but the spool ends at {end}");
+    Fault::data(format!("{text}: put the spool's folder aside, a new one begins where the bus stands")).kind(Kind::Lost)
 }
 
 /// The positions of all the source's spools.

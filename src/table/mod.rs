@@ -34,7 +34,7 @@ mod show;
 pub mod window;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

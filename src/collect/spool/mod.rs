@@ -21,6 +21,10 @@
 //! [`Lost`](crate::fault::Kind::Lost), and so is one below a recorded length. A newer file without
 //! a header never held anything and is ignored.
 //!
+//! A disk that comes back without its last bytes does not look damaged: the newest file just ends
+//! earlier. What the bus bears of them it has, so the writer goes on behind the bus's position
+//! ([`Writer::skip_to`]), in a file that names none before it.
+//!
 //! Writer and reader live in two actors of one process and tell each other through a [`Link`] how
 //! far the spool is durable and how far it is no more needed. Everything here but
 //! [`Writer::room`] blocks: call it off the async threads.
@@ -30,6 +34,7 @@ mod cursor;
 mod frame;
 mod header;
 mod reader;
+mod tail;
 mod writer;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
     chain::{self, Piece, file_path},
     cursor::{Cursor, Step},
     frame::Raw,
-    writer::damaged,
+    tail::damaged,
 };
 use crate::{
     fault::{Fault, Kind, Result},

@@ -16,10 +16,10 @@ use uuid::Uuid;
 
 use super::{
     Entry, Link, Place,
-    chain::{self, Identity, Piece, file_path},
-    cursor::{Cursor, Step},
-    frame::{self, Raw},
+    chain::{self, Identity, file_path},
+    frame,
     header::{self, Before, FORMAT, HEADER_LEN, Header},
+    tail::{Tail, earlier_token},
 };
 use crate::{
     collect::SpoolSettings,
@@ -201,6 +201,22 @@ impl Writer {
         Ok(self.next)
     }
 
+    /// Goes on at entry `next`, when somebody else holds entries that this disk has lost: those the
+    /// bus bears. Sequences must not come twice, so the entries in between stay a gap, and the files
+    /// so far are no more spool. `next` is durable then; one that was reached already changes nothing.
+    ///
+    /// # Errors
+    /// As of [`append`](Self::append).
+    pub fn skip_to(&mut self, next: Sequence) -> Result<()> {
+        if next <= self.next {
+            return Ok(());
+        }
+        self.sync()?;
+        self.next_file(None, next)?;
+        self.link.synced(Place { spool: self.spool, next });
+        Ok(())
+    }
+
     /// Waits until there may be room again, after `Full`. Dropping the future is safe.
     pub async fn room(&mut self) {
         let _ = timeout(ROOM_WITHIN, self.released.changed()).await;
@@ -308,20 +324,24 @@ impl Writer {
 
     fn roll(&mut self) -> Result<()> {
         self.sync()?;
+        self.next_file(Some(Before { file: self.number, len: self.len }), self.next)
+    }
+
+    // Begins the next file, with entry `first`; if that fails the present one goes on.
+    fn next_file(&mut self, before: Option<Before>, first: Sequence) -> Result<()> {
         let number = self.number + 1;
         let Some(file) = chain::create(&self.folder, number)? else { return Err(self.fenced(number)) };
-        let old = (self.number, self.len, self.first);
-        let before = Before { file: self.number, len: self.len };
+        let old = (self.number, self.len, self.first, self.next);
         let old_file = std::mem::replace(&mut self.file, file);
-        self.number = number;
-        let begun = self.check_newest(number).and_then(|()| self.begin(self.clock.now(), Some(before), None));
+        (self.number, self.next) = (number, first);
+        let begun = self.check_newest(number).and_then(|()| self.begin(self.clock.now(), before, None));
         if begun.is_err() {
             // Without a whole header the new file is nothing, and the old one goes on. With one
             // it might be the spool's last already.
             let gone = self.len < HEADER_LEN && fs::remove_file(self.path()).is_ok();
             self.given_up |= !gone;
             self.file = old_file;
-            (self.number, self.len, self.first) = old;
+            (self.number, self.len, self.first, self.next) = old;
             self.synced = self.len;
         }
         begun
@@ -422,66 +442,4 @@ fn next_file(folder: &Path) -> Result<(u64, File)> {
         }
     }
     Err(Fault::external(format!("{}: too many writers at once", folder.display())))
-}
-
-/// The end of the last file of a chain.
-struct Tail {
-    next: Sequence,
-    len: u64,
-    // `None`: one is known, but it does not stand in this file.
-    token: Option<Bytes>,
-}
-
-impl Tail {
-    fn find(folder: &Path, last: &Piece) -> Result<Self> {
-        let path = file_path(folder, last.header.file);
-        let gone = || Fault::data(format!("{}: deleted while being read", path.display())).kind(Kind::Lost);
-        let mut cursor = Cursor::open(&path, last.end)?.ok_or_else(gone)?;
-        let mut next = last.header.first;
-        let mut token = (!last.header.mark).then(Bytes::new);
-        loop {
-            let at = cursor.at();
-            match cursor.step()? {
-                Step::Frame(raw) if raw.sequence == next => {
-                    next += u64::from(raw.kind.is_some());
-                    keep(&mut token, &raw);
-                }
-                Step::End => break,
-                Step::Frame(_) => return Err(damaged(&path, at, next)),
-                Step::Bad if cursor.was_durable(next)? => return Err(damaged(&path, at, next)),
-                Step::Bad => break,
-            }
-        }
-        // Frames that were written and not synced count from here on.
-        cursor.file().sync_data().map_err(|error| Fault::io(path.display(), &error))?;
-        Ok(Self { next, len: cursor.at(), token })
-    }
-}
-
-fn keep(token: &mut Option<Bytes>, raw: &Raw) {
-    if !raw.token.is_empty() {
-        *token = Some(Bytes::copy_from_slice(&raw.token));
-    }
-}
-
-/// The fault of bytes that were durable and are no frame.
-pub(super) fn damaged(path: &Path, at: u64, next: Sequence) -> Fault {
-    let message = format!("{}: damaged at byte {at}, where entry {next} should be", path.display());
-    Fault::data(message).kind(Kind::Lost)
-}
-
-// The last token of the files before the last one, whose mark was torn.
-fn earlier_token(folder: &Path, chain: &[Piece]) -> Result<Bytes> {
-    for piece in chain.iter().rev().skip(1) {
-        let mut token = (!piece.header.mark).then(Bytes::new);
-        if let Some(mut cursor) = Cursor::open(&file_path(folder, piece.header.file), piece.end)? {
-            while let Step::Frame(raw) = cursor.step()? {
-                keep(&mut token, &raw);
-            }
-        }
-        if let Some(token) = token {
-            return Ok(token);
-        }
-    }
-    Ok(Bytes::new())
 }

@@ -229,3 +229,38 @@ fn an_identity_that_was_never_written_or_renewed_is_known_from_the_files() {
     }
     assert_eq!(spool.payloads(0), ["b"]);
 }
+
+#[test]
+fn a_spool_that_lost_its_end_goes_on_behind_what_the_bus_bears() {
+    let spool = Spool::new(u64::MAX);
+    let (mut writer, _) = spool.open();
+    append(&mut writer, &["a"]);
+    writer.sync().unwrap();
+    let kept = fs::metadata(&spool.files()[0]).unwrap().len();
+    append(&mut writer, &["b", "c", "d"]);
+    writer.sync().unwrap();
+    drop(writer);
+    OpenOptions::new().write(true).open(&spool.files()[0]).unwrap().set_len(kept).unwrap();
+
+    // Another process; the bus bears the entries below 4.
+    let spool = Spool { link: Link::new(), ..spool };
+    let (mut writer, recovered) = spool.open();
+    assert_eq!((recovered.next, &recovered.token[..]), (1, &b"token of a"[..]));
+    writer.skip_to(4).unwrap();
+    assert_eq!(spool.link.durable().borrow().unwrap().next, 4);
+    writer.skip_to(2).unwrap();
+    assert_eq!(append(&mut writer, &["e"]), 4..5);
+    writer.sync().unwrap();
+    assert_eq!(spool.payloads(4), ["e"]);
+    check_fault(Reader::open(spool.path(), 1, &spool.link), Fate::Lost, "the oldest file begins with entry 4");
+    drop(writer);
+
+    // The next start finds it so, with or without entries behind the gap.
+    let spool = Spool { link: Link::new(), ..spool };
+    let (mut writer, recovered) = spool.open();
+    assert_eq!((recovered.first, recovered.next, &recovered.token[..]), (4, 5, &b"token of e"[..]));
+    writer.skip_to(9).unwrap();
+    drop(writer);
+    let (_, recovered) = Spool { link: Link::new(), ..spool }.open();
+    assert_eq!((recovered.first, recovered.next), (9, 9));
+}

@@ -1,0 +1,85 @@
+//! The ingester, before a spool that a test has filled.
+
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{super::ingester::DrainSpool, *};
+use crate::collect::{
+    self, IngestSettings, SpoolSettings,
+    spool::{self, Entry, Owner, Writer},
+};
+
+const NUM_EVENTS: u64 = 8_000;
+const BATCH: usize = 20;
+
+fn event(n: u64) -> Entry {
+    Entry {
+        kind: spool::Kind::Event,
+        received: 0,
+        token: Bytes::from(format!("token {n}")),
+        id: Bytes::from(format!("id {n}")),
+        payload: Bytes::from(format!("event {n}")),
+    }
+}
+
+/// What a collector of this folder's spool would be told.
+pub(super) fn collector(folder: &Path, url: &str) -> collect::Settings {
+    collect::Settings {
+        source: collect::Source::Sse(collect::SseSettings {
+            url: url.to_owned(),
+            contact: None,
+            reconnect_after: Duration::from_secs(600),
+            silence: Duration::from_secs(60),
+            max_event: 1 << 20,
+        }),
+        id: None,
+        dedupe_window: Duration::from_secs(600),
+        dedupe_ids: 100_000,
+        spool: SpoolSettings {
+            path: folder.join("spool"),
+            max_bytes: 64 << 20,
+            roll_bytes: 100_000,
+            sync_within: Duration::from_millis(5),
+        },
+    }
+}
+
+/// An ingester of what the collector behind `link` spools.
+pub(super) fn parts(settings: &collect::Settings, bus: SharedBus, link: Link) -> IngesterParts {
+    IngesterParts {
+        settings: Arc::new(IngestSettings { topic: "t".into(), key: None, batch_records: BATCH, batch_bytes: 1 << 20 }),
+        collector: Arc::new(settings.clone()),
+        source: "p/collect".to_owned(),
+        bus,
+        link,
+        clock: Arc::new(SystemClock),
+    }
+}
+
+pub(super) async fn drain(ingester: &Ref<Ingester>) {
+    let (done, answered) = oneshot::channel();
+    ingester.order(DrainSpool { done }).await.unwrap();
+    answered.await.unwrap();
+}
+
+#[actix::test]
+async fn an_ingester_restarted_a_hundred_times_over_its_transactions_sends_each_event_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path()).await;
+    let watched = Arc::new(WatchedBus { inner: bus.clone(), witness: Witness::new() });
+    let (settings, link) = (collector(folder.path(), "http://127.0.0.1:9"), Link::default());
+    let owner = Owner { source: "p/collect".to_owned(), node: "n".into(), incarnation: Uuid::new_v4() };
+    let (mut writer, _) = Writer::open(&settings.spool, &owner, &link.spool, Arc::new(SystemClock)).unwrap();
+    for start in (0..NUM_EVENTS).step_by(100) {
+        writer.append(&(start..start + 100).map(event).collect::<Vec<_>>()).unwrap();
+    }
+    writer.sync().unwrap();
+
+    let (parts, mut tree) = (parts(&settings, watched.clone(), link), tree());
+    let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, parts.clone()));
+    let root = start(tree);
+    restart_a_hundred_times(&root, &ingester, &watched.witness, async |_| ()).await;
+    assert!((values(&bus).await.len() as u64) < NUM_EVENTS, "the restarts came while it sent");
+    drain(&ingester).await;
+    assert_eq!(values(&bus).await, (0..NUM_EVENTS).map(|n| format!("event {n}")).collect::<Vec<_>>());
+}

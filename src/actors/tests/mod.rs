@@ -1,0 +1,272 @@
+//! The actors under supervision, on a real bus and a store that can be watched and held up.
+//!
+//! A restart in a test comes when something is in flight: [`Witness`] tells when a call to bus or
+//! store has begun, and the actor dies before or while it is answered.
+
+mod aggregator;
+mod archiver;
+mod collector;
+mod ingester;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::Supervised;
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+use super::*;
+use crate::{
+    bus::{
+        Bus, Cleanup, Outgoing, Producer, Reader, SharedBus, TopicInfo, TopicSpec, Watermarks,
+        embedded::{EmbeddedBus, Settings},
+    },
+    model::{ActorId, Offset, Partition, SystemClock, TopicName},
+    store::{Entry, Put, Renamed, Store, StorePath, StoreWriter, memory::MemoryStore},
+    supervise::{
+        Here, Ref, Root, Spec, Tree,
+        policy::{Backoff, Intensity, Policy, StageSupervision, Strategy, Supervision},
+    },
+};
+
+const MAILBOX: usize = 4;
+
+/// Tells when a call begins that changes something.
+#[derive(Clone)]
+struct Witness(watch::Sender<u64>);
+
+impl Witness {
+    fn new() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
+    fn begins(&self) {
+        self.0.send_modify(|calls| *calls += 1);
+    }
+}
+
+/// A store that is watched, and whose writes wait while it is held.
+struct Watched {
+    inner: MemoryStore,
+    witness: Witness,
+    held: AtomicBool,
+    freed: Notify,
+}
+
+impl Watched {
+    fn new(held: bool) -> Arc<Self> {
+        let inner = MemoryStore::new(Arc::new(SystemClock));
+        Arc::new(Self { inner, witness: Witness::new(), held: AtomicBool::new(held), freed: Notify::new() })
+    }
+
+    async fn pass(&self) {
+        while self.held.load(Ordering::SeqCst) {
+            self.freed.notified().await;
+        }
+    }
+
+    fn free(&self) {
+        self.held.store(false, Ordering::SeqCst);
+        self.freed.notify_waiters();
+    }
+
+    /// A call that takes its time, before and after it is done: the actor may die on either side.
+    async fn call<T>(&self, call: impl Future<Output = T>) -> T {
+        self.witness.begins();
+        tokio::task::yield_now().await;
+        let answer = call.await;
+        tokio::task::yield_now().await;
+        answer
+    }
+}
+
+#[async_trait]
+impl Store for Watched {
+    fn describe(&self) -> String {
+        "watched store".to_owned()
+    }
+
+    async fn create(&self, path: &StorePath) -> Result<Box<dyn StoreWriter>> {
+        self.pass().await;
+        self.call(self.inner.create(path)).await
+    }
+
+    async fn put_if_absent(&self, path: &StorePath, bytes: Bytes) -> Result<Put> {
+        self.call(self.inner.put_if_absent(path, bytes)).await
+    }
+
+    async fn rename_if_absent(&self, from: &StorePath, to: &StorePath) -> Result<Renamed> {
+        self.call(self.inner.rename_if_absent(from, to)).await
+    }
+
+    async fn read(&self, path: &StorePath) -> Result<Option<Bytes>> {
+        self.inner.read(path).await
+    }
+
+    async fn read_range(&self, path: &StorePath, offset: u64, len: usize) -> Result<Option<Bytes>> {
+        self.inner.read_range(path, offset, len).await
+    }
+
+    async fn stat(&self, path: &StorePath) -> Result<Option<Entry>> {
+        self.inner.stat(path).await
+    }
+
+    async fn list(&self, folder: &StorePath) -> Result<Vec<Entry>> {
+        self.inner.list(folder).await
+    }
+
+    async fn delete(&self, path: &StorePath) -> Result<bool> {
+        self.call(self.inner.delete(path)).await
+    }
+}
+
+/// A bus whose transactions are watched.
+struct WatchedBus {
+    inner: SharedBus,
+    witness: Witness,
+}
+
+struct WatchedProducer {
+    inner: Box<dyn Producer>,
+    witness: Witness,
+}
+
+#[async_trait]
+impl Producer for WatchedProducer {
+    async fn send(&mut self, records: Vec<Outgoing>) -> Result<Vec<Offset>> {
+        // One record alone is a position: the opening, or a read-back.
+        if records.len() > 1 {
+            self.witness.begins();
+        }
+        self.inner.send(records).await
+    }
+}
+
+#[async_trait]
+impl Bus for WatchedBus {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
+        self.inner.ensure_topic(spec).await
+    }
+
+    async fn topic(&self, name: &TopicName) -> Result<Option<TopicInfo>> {
+        self.inner.topic(name).await
+    }
+
+    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>> {
+        Ok(Box::new(WatchedProducer { inner: self.inner.producer(id).await?, witness: self.witness.clone() }))
+    }
+
+    async fn reader(&self, topic: &TopicInfo, partition: Partition, from: Offset) -> Result<Box<dyn Reader>> {
+        self.inner.reader(topic, partition, from).await
+    }
+
+    async fn watermarks(&self, topic: &TopicInfo, partition: Partition) -> Result<Watermarks> {
+        self.inner.watermarks(topic, partition).await
+    }
+
+    async fn commit_offset(&self, group: &str, topic: &TopicInfo, partition: Partition, next: Offset) -> Result<()> {
+        self.inner.commit_offset(group, topic, partition, next).await
+    }
+
+    async fn committed_offset(&self, group: &str, topic: &TopicInfo, partition: Partition) -> Result<Option<Offset>> {
+        self.inner.committed_offset(group, topic, partition).await
+    }
+
+    async fn delete_topic(&self, name: &TopicName) -> Result<()> {
+        self.inner.delete_topic(name).await
+    }
+}
+
+/// An embedded bus with topic `t`, its dead letters and the positions.
+async fn bus(folder: &Path) -> SharedBus {
+    let bus = EmbeddedBus::open(Settings { path: folder.join("bus") }, Arc::new(SystemClock)).unwrap();
+    let keep = Cleanup::Delete { retention_ms: None, retention_bytes: None };
+    let topics = [("t", keep), ("t.dead_letters", keep), (crate::collect::POSITIONS_TOPIC, Cleanup::Compact)];
+    for (name, cleanup) in topics {
+        bus.ensure_topic(&TopicSpec { name: name.into(), num_partitions: 1, cleanup }).await.unwrap();
+    }
+    Arc::new(bus)
+}
+
+/// Puts these values onto topic `t`.
+async fn send(bus: &SharedBus, values: impl Iterator<Item = String>) {
+    let mut producer = bus.producer("test").await.unwrap();
+    let values: Vec<_> = values.collect();
+    for some in values.chunks(500) {
+        let record = |value: &String| Outgoing {
+            topic: "t".into(),
+            partition: 0,
+            key: None,
+            value: Some(Bytes::copy_from_slice(value.as_bytes())),
+            headers: Vec::new(),
+        };
+        producer.send(some.iter().map(record).collect()).await.unwrap();
+    }
+}
+
+/// Everything on topic `t`, as text.
+async fn values(bus: &SharedBus) -> Vec<String> {
+    let topic = bus.topic(&"t".into()).await.unwrap().unwrap();
+    let end = bus.watermarks(&topic, 0).await.unwrap().high;
+    let records = crate::bus::read_range(&**bus, &topic, 0, 0, end).await.unwrap();
+    records.into_iter().map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap()).collect()
+}
+
+/// A supervisor that restarts at once, as often as a test wants.
+fn tree() -> Tree {
+    let at_once = Duration::from_millis(1);
+    let supervision = Supervision {
+        strategy: Strategy::OneForOne,
+        intensity: Intensity { restarts: 1_000, within: Duration::from_secs(60) },
+        backoff: Backoff { base: at_once, cap: at_once, healthy: Duration::from_secs(60) },
+    };
+    Tree::new(Vitals::new(id("supervisor")), supervision, Arc::new(Here), Arc::new(SystemClock))
+}
+
+fn start(tree: Tree) -> Root {
+    tree.start(|who: &ActorId, why: &str| panic!("{who} gave up: {why}")).unwrap()
+}
+
+fn id(stage: &str) -> ActorId {
+    ActorId { pipeline: "p".into(), stage: stage.into(), replica: 0 }
+}
+
+fn child<A>(tree: &mut Tree, stage: &str, make: impl Fn(Life<A>) -> A + Send + 'static) -> Ref<A>
+where
+    A: Actor<Context = Context<A>> + Supervised,
+{
+    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: MAILBOX, stall: Duration::from_secs(600) };
+    tree.child(Spec::new(Vitals::new(id(stage)), supervision, make))
+}
+
+/// Restarts the actor a hundred times, each time a little later after a call has begun: before it
+/// is done, before it is answered, or before the actor knows. `feed` gives each life something to do.
+async fn restart_a_hundred_times<A: Actor<Context = Context<A>>>(
+    root: &Root,
+    actor: &Ref<A>,
+    witness: &Witness,
+    feed: impl AsyncFn(u64),
+) {
+    let mut calls = witness.0.subscribe();
+    for life in 0..100 {
+        calls.mark_unchanged();
+        feed(life).await;
+        calls.changed().await.unwrap();
+        for _ in 0..life % 7 {
+            tokio::task::yield_now().await;
+        }
+        root.supervisor().restart(actor.id()).await.unwrap();
+    }
+    assert_eq!(actor.vitals().life().restarts.values().sum::<u64>(), 100);
+}
