@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     blocking,
     link::{Link, Owned},
-    oversized::Oversized,
+    oversized::{self, Oversized},
 };
 use crate::{
     collect::{
@@ -29,6 +29,9 @@ use crate::{
     model::{Clock, Doubling, Extractor, Millis, NodeId, Pause, Scalar},
     supervise::{Delivery, Life},
 };
+
+/// The folder, in the spool's, of payloads above the size bound.
+const OVERSIZED: &str = "oversized";
 
 /// Why a gap is possible after most resumes that look like one.
 const UNPROVEN: &str = "the source resumed without repeating a known event";
@@ -114,13 +117,18 @@ impl Collector {
                 let _attempt = life.attempt("open spool");
                 open_spool(&parts).await?
             };
+            let (mut writer, recovered) = opened;
+            let spooled = known_to_spool(&parts).await?;
+            // After the spool's: what leaves it in between is on the bus by then.
             let owned = {
                 let _waiting = life.waiting("the ingester to own the source");
-                parts.link.owned().await
+                parts.link.ask(recovered.spool).await
             };
-            let _attempt = life.attempt("rebuild what is known");
-            let seen = rebuild(&parts, &owned).await?;
-            let (mut writer, recovered) = opened;
+            let _attempt = life.attempt("go on in the spool");
+            let mut seen = Seen::new(parts.settings.dedupe_window, parts.settings.dedupe_ids);
+            for (id, time) in owned.ids.iter().chain(&spooled) {
+                seen.insert(id, *time);
+            }
             let next = owned.next;
             let writer = blocking(move || writer.skip_to(next).map(|()| writer)).await?;
             Ok(((writer, recovered), owned, seen))
@@ -190,11 +198,12 @@ impl Collector {
         self.append(entries, ctx);
     }
 
-    /// The event's own id: what stands at the pointer; else the source's event id; else, of an event
-    /// that has neither, its text.
+    /// The event's own id: what stands at the pointer; without a pointer, the source's event id and the
+    /// text; where nothing stands there, the text.
     fn id_of(&self, event: &RawEvent) -> Bytes {
         let Some(extractor) = &self.id else {
-            return if event.id.is_empty() { event.data.clone() } else { event.id.clone() };
+            // The id alone is not enough: an event without one has that of the event before it.
+            return [&event.id[..], b"\0", &event.data].concat().into();
         };
         let mut found = Vec::with_capacity(1);
         match extractor.extract(&event.data, &mut found).ok().and_then(|()| found.pop()?) {
@@ -348,7 +357,7 @@ impl Collector {
     }
 
     fn oversized_folder(&self) -> PathBuf {
-        self.parts.settings.spool.path.join("oversized")
+        self.parts.settings.spool.path.join(OVERSIZED)
     }
 }
 
@@ -357,29 +366,24 @@ async fn open_spool(parts: &CollectorParts) -> Result<(Writer, Recovered)> {
     blocking(move || {
         let incarnation = Uuid::new_v4();
         let owner = spool::Owner { source: parts.source.clone(), node: parts.node.clone(), incarnation };
-        let opened = Writer::open(&parts.settings.spool, &owner, &parts.link.spool, parts.clock.clone())?;
-        parts.link.set_found(opened.1.first);
-        Ok(opened)
+        oversized::clear(&parts.settings.spool.path.join(OVERSIZED))?;
+        Writer::open(&parts.settings.spool, &owner, &parts.link.spool, parts.clock.clone())
     })
     .await
 }
 
-/// The window of known ids, from the topic's tail and the spool.
-async fn rebuild(parts: &CollectorParts, owned: &Owned) -> Result<Seen> {
-    let (parts, ids) = (parts.clone(), owned.ids.clone());
+/// The ids in the spool with the time each was received, oldest first, as far back as the window wants.
+async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Bytes, Millis)>> {
+    let parts = parts.clone();
     blocking(move || {
         let settings = &parts.settings;
-        let mut seen = Seen::new(settings.dedupe_window, settings.dedupe_ids);
-        for (id, time) in ids.iter() {
-            seen.insert(id, *time);
-        }
         let window = Millis::try_from(settings.dedupe_window.as_millis()).unwrap_or(Millis::MAX);
         let since = parts.clock.now().saturating_sub(window);
-        let last = settings.dedupe_ids as u64;
-        spool::recent(&settings.spool.path, &parts.link.spool, since, last, |id, time| {
-            seen.insert(id, time);
+        let mut known = Vec::new();
+        spool::recent(&settings.spool.path, &parts.link.spool, since, settings.dedupe_ids as u64, |id, time| {
+            known.push((Bytes::copy_from_slice(id), time));
         })?;
-        Ok(seen)
+        Ok(known)
     })
     .await
 }

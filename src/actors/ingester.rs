@@ -16,15 +16,15 @@ use super::{
     oversized,
 };
 use crate::{
-    bus::SharedBus,
+    bus::{SharedBus, TopicInfo},
     collect::{
         IngestSettings, Settings,
-        ingest::{Ingest, Parts, Sent, Spooled},
+        ingest::{Handover, Ingest, Parts, Sent, Spooled},
         spool::{self, Place},
         tail::ids_in_tail,
     },
     fault::{Fault, Result, Retry},
-    model::{Clock, Doubling, Epoch, Millis, Pause, Sequence},
+    model::{Clock, Doubling, Millis, Pause, Sequence},
     supervise::{Delivery, Life},
 };
 
@@ -59,8 +59,7 @@ pub struct Ingester {
     reader: Option<SpawnHandle>,
     assignment: u64,
     position: Sequence,
-    /// The epoch this incarnation held last.
-    held: Option<Epoch>,
+    answers: Option<SpawnHandle>,
     waiting: VecDeque<Delivery<TakeSpooled>>,
     read_back_due: bool,
     /// Up to where the spool was told to forget; what an earlier life proved is told again.
@@ -96,7 +95,7 @@ impl Ingester {
             reader: None,
             assignment: 0,
             position: 0,
-            held: None,
+            answers: None,
             waiting: VecDeque::new(),
             read_back_due: false,
             released: None,
@@ -108,8 +107,8 @@ impl Ingester {
     /// Takes the source over (again), after a pause if that failed before.
     fn open(&mut self, ctx: &mut Context<Self>) {
         self.drop_reader(ctx);
-        self.parts.link.set_owned(None);
-        let (life, parts, failures, held) = (self.life.clone(), self.parts.clone(), self.failures, self.held);
+        self.parts.link.answer(None);
+        let (life, parts, failures) = (self.life.clone(), self.parts.clone(), self.failures);
         let opening = async move {
             if failures > 0 {
                 let _waiting = life.waiting(format!("a back-off after {failures} failures"));
@@ -120,30 +119,34 @@ impl Ingester {
                 parts.link.opened().await
             };
             let _attempt = life.attempt("take the source over");
-            (place.spool, take_over(&life, &parts, place, first, held).await)
+            (place.spool, take_over(&life, &parts, place, first).await)
         };
         ctx.spawn(opening.into_actor(self).map(|(spool, opened), ingester, ctx| match opened {
-            Ok((ingest, owned)) => ingester.opened(spool, ingest, owned, ctx),
+            Ok((ingest, topics)) => ingester.opened(spool, ingest, topics, ctx),
             Err(fault) => ingester.failed(&fault, ctx),
         }));
     }
 
-    fn opened(&mut self, spool: Uuid, ingest: Ingest, owned: Owned, ctx: &mut Context<Self>) {
+    fn opened(&mut self, spool: Uuid, ingest: Ingest, topics: [TopicInfo; 2], ctx: &mut Context<Self>) {
         self.position = ingest.next();
         self.released = None;
-        self.held = Some(ingest.epoch());
         let reading = follow(self.life.clone(), self.parts.clone(), spool, self.position, self.assignment);
         self.reader = Some(ctx.spawn(reading.into_actor(self)));
         self.spool = Some(spool);
+        let (handover, next) = (ingest.handover().clone(), ingest.next());
+        let answering = answer(self.life.clone(), self.parts.clone(), spool, topics, handover, next);
+        self.answers =
+            Some(ctx.spawn(answering.into_actor(self).map(|fault, ingester, ctx| ingester.failed(&fault, ctx))));
         self.ingest = Some(ingest);
-        self.parts.link.set_owned(Some(owned));
+        // What an earlier life has proven may make room that the collector waits for.
+        self.read_back_due = true;
         self.settle(ctx);
     }
 
     fn drop_reader(&mut self, ctx: &mut Context<Self>) {
         self.assignment += 1;
-        if let Some(reader) = self.reader.take() {
-            ctx.cancel_future(reader);
+        for work in [self.reader.take(), self.answers.take()].into_iter().flatten() {
+            ctx.cancel_future(work);
         }
         self.life.vitals.stale_batches.add(self.waiting.drain(..).len() as u64);
     }
@@ -163,9 +166,11 @@ impl Ingester {
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let drained = self.is_drained() && self.waiting.is_empty();
         let Some(mut ingest) = self.ingest.take() else { return };
-        let next = self.waiting.pop_front();
-        let released = self.released == Some(ingest.next());
-        if next.is_none() && (released || !(self.read_back_due || drained)) {
+        let durable = self.parts.link.spool.durable().borrow().map_or(0, |end| end.next);
+        // Behind its own end the spool has nothing to forget: its collector has yet to go on there.
+        let provable = self.released != Some(ingest.next()) && ingest.next() <= durable;
+        let next = if self.read_back_due && provable { None } else { self.waiting.pop_front() };
+        if next.is_none() && !(provable && (self.read_back_due || drained)) {
             self.read_back_due = false;
             self.ingest = Some(ingest);
             if drained && let Some(drain) = self.draining.take() {
@@ -225,14 +230,13 @@ impl Ingester {
     }
 }
 
-/// Opens the source on the bus and gathers what its collector needs.
+/// Opens the source on the bus; answers with the topics that say which events are known, too.
 async fn take_over(
     life: &Life<Ingester>,
     parts: &IngesterParts,
     place: Place,
     first: Sequence,
-    held: Option<Epoch>,
-) -> Result<(Ingest, Owned)> {
+) -> Result<(Ingest, [TopicInfo; 2])> {
     let name = &parts.settings.topic;
     let topic = parts.bus.topic(name).await?;
     let topic = topic.ok_or_else(|| Fault::user(format!("topic {name} does not exist")))?;
@@ -243,13 +247,44 @@ async fn take_over(
         bus: parts.bus.clone(),
         settings: parts.settings.clone(),
     };
-    let now = parts.clock.now();
-    let ingest = Ingest::open(ingest_parts, topic.clone(), now, held, first..place.next).await?;
-    let window = Millis::try_from(parts.collector.dedupe_window.as_millis()).unwrap_or(Millis::MAX);
-    let ids = ids_in_tail(&parts.bus, &topic, now.saturating_sub(window), parts.collector.dedupe_ids).await?;
-    let handover = ingest.handover();
-    let owned = Owned { token: handover.token.clone(), since: handover.since, next: ingest.next(), ids: Arc::new(ids) };
-    Ok((ingest, owned))
+    let (now, claim) = (parts.clock.now(), &parts.link.claim);
+    let ingest = Ingest::open(ingest_parts, topic.clone(), now, claim, first..place.next).await?;
+    let letters = ingest.letters().clone();
+    Ok((ingest, [topic, letters]))
+}
+
+/// Answers each question of the collector's, for as long as this one owns the source.
+async fn answer(
+    life: Life<Ingester>,
+    parts: IngesterParts,
+    spool: Uuid,
+    topics: [TopicInfo; 2],
+    handover: Handover,
+    next: Sequence,
+) -> Fault {
+    let mut questions = parts.link.question();
+    loop {
+        let question = *questions.borrow_and_update();
+        let settings = &parts.collector;
+        let window = Millis::try_from(settings.dedupe_window.as_millis()).unwrap_or(Millis::MAX);
+        let since = parts.clock.now().saturating_sub(window);
+        let mut ids = Vec::new();
+        {
+            let attempt = life.attempt("read the tail of the topic");
+            for topic in &topics {
+                match ids_in_tail(&parts.bus, topic, since, settings.dedupe_ids, || attempt.progress()).await {
+                    Ok(more) => ids.extend(more),
+                    Err(fault) => return fault,
+                }
+            }
+        }
+        ids.sort_by_key(|(_, time)| *time);
+        let Handover { token, since } = handover.clone();
+        parts.link.answer(Some(Owned { question, spool, token, since, next, ids: Arc::new(ids) }));
+        if questions.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Reads back, and lets the spool forget what was seen on the bus.
@@ -303,7 +338,10 @@ fn spooled(spool::Frame { sequence, entry }: spool::Frame) -> Result<Spooled> {
     let token = (!entry.token.is_empty()).then(|| String::from_utf8_lossy(&entry.token).into_owned());
     Ok(match entry.kind {
         spool::Kind::Event => Spooled::Event { sequence, token, id: entry.id, value: entry.payload },
-        spool::Kind::Letter => Spooled::Letter { sequence, token, letter: oversized::letter(&entry.payload)? },
+        spool::Kind::Letter => {
+            let letter = oversized::letter(&entry.payload)?;
+            Spooled::Letter { sequence, token, id: entry.id, letter }
+        }
     })
 }
 

@@ -1,23 +1,33 @@
 //! What a collector and its ingester tell each other, beside the spool itself. It outlives the
 //! restarts of either.
 //!
-//! The collector says which spool is open and how far it is durable. The ingester says that it owns
-//! the source on the bus, and from where a collector without a spool goes on; the collector connects
-//! only after that, so that a source is never read for an owner who is not one.
+//! The collector opens its spool and asks to be let in. The ingester answers once it owns the source
+//! on the bus: from where a collector without a spool goes on, and which events the topic's tail
+//! knows. The collector connects only after that, so that a source is never read for an owner who is
+//! not one; and it takes only an answer to its own question, made for its own spool: what was said to
+//! an earlier life is old, and events sent since would be taken for new.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::{
-    collect::spool::{self, Place},
+    collect::{
+        ingest::Claim,
+        spool::{self, Place},
+    },
     model::{Millis, Sequence},
 };
 
-/// What the ingester found when it took the source over.
+/// What the ingester answers.
 #[derive(Clone, Debug)]
 pub struct Owned {
+    /// The question.
+    pub question: u64,
+    /// The spool it reads.
+    pub spool: Uuid,
     /// The resume token of the highest epoch, if anything was ever sent.
     pub token: Option<String>,
     /// Where the source was begun, ms since 1970.
@@ -33,44 +43,57 @@ pub struct Owned {
 pub struct Link {
     /// How far the spool is durable and released.
     pub spool: spool::Link,
-    found: watch::Sender<Sequence>,
+    /// What the ingester's lives hold of the source.
+    pub claim: Claim,
+    question: watch::Sender<u64>,
     owned: watch::Sender<Option<Owned>>,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { spool: spool::Link::new(), found: watch::Sender::new(0), owned: watch::Sender::new(None) }
+        Self {
+            spool: spool::Link::new(),
+            claim: Claim::default(),
+            question: watch::Sender::new(0),
+            owned: watch::Sender::new(None),
+        }
     }
 }
 
 impl Link {
-    /// The collector, before it opens the writer's end: the first entry that was found on disk.
-    pub fn set_found(&self, first: Sequence) {
-        self.found.send_replace(first);
+    /// The collector, whose spool is open and who knows its entries: waits for the ingester's answer.
+    pub async fn ask(&self, spool: Uuid) -> Owned {
+        let mut question = 0;
+        self.question.send_modify(|last| {
+            *last += 1;
+            question = *last;
+        });
+        filled(&mut self.owned.subscribe(), |owned| owned.spool == spool && owned.question >= question).await
+    }
+
+    /// The question that waits, or the last one; to be read before what answers it.
+    pub fn question(&self) -> watch::Receiver<u64> {
+        self.question.subscribe()
     }
 
     /// The ingester: the source is mine now (or not, while it starts).
-    pub fn set_owned(&self, owned: Option<Owned>) {
+    pub fn answer(&self, owned: Option<Owned>) {
         self.owned.send_replace(owned);
     }
 
-    /// Waits for an open spool; answers with its durable end and the first entry it still has.
+    /// Waits for a spool that can be read; answers with its durable end and the first entry it has.
     pub async fn opened(&self) -> (Place, Sequence) {
-        let place = filled(&mut self.spool.durable()).await;
+        let place = filled(&mut self.spool.durable(), |_| true).await;
         let released = *self.spool.released().borrow();
         let released = released.filter(|released| released.spool == place.spool).map_or(0, |released| released.next);
-        (place, released.max(*self.found.borrow()))
-    }
-
-    /// Waits for the ingester to own the source.
-    pub async fn owned(&self) -> Owned {
-        filled(&mut self.owned.subscribe()).await
+        (place, released.max(self.spool.first()))
     }
 }
 
-async fn filled<T: Clone>(slot: &mut watch::Receiver<Option<T>>) -> T {
+async fn filled<T: Clone>(slot: &mut watch::Receiver<Option<T>>, fits: impl Fn(&T) -> bool) -> T {
     loop {
-        if let Some(value) = slot.borrow_and_update().clone() {
+        let value = slot.borrow_and_update().clone();
+        if let Some(value) = value.filter(&fits) {
             return value;
         }
         if slot.changed().await.is_err() {

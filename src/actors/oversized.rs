@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     hash::{DefaultHasher, Hasher},
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -18,10 +18,13 @@ use crate::{
     model::Millis,
 };
 
-/// A payload on its way into its file.
+/// No more of a payload is kept than this, in bytes: an event that never ends must not fill the disk.
+const MAX_KEPT: u64 = 1 << 30;
+
+/// A payload on its way into its file, which is gone with it unless it is ended.
 pub struct Oversized {
     folder: PathBuf,
-    path: PathBuf,
+    path: Option<PathBuf>,
     file: File,
     len: u64,
     crc32c: u32,
@@ -46,7 +49,7 @@ impl Oversized {
         let path = folder.join(format!(".{}", Uuid::new_v4().simple()));
         let file = File::create_new(&path).map_err(|error| Fault::io(path.display(), &error))?;
         let (folder, hash) = (folder.to_owned(), DefaultHasher::new());
-        Ok(Self { folder, path, file, len: 0, crc32c: 0, hash })
+        Ok(Self { folder, path: Some(path), file, len: 0, crc32c: 0, hash })
     }
 
     /// Adds bytes.
@@ -54,7 +57,8 @@ impl Oversized {
     /// # Errors
     /// Those of the file system.
     pub fn append(&mut self, part: &[u8]) -> Result<()> {
-        self.file.write_all(part).map_err(|error| Fault::io(self.path.display(), &error))?;
+        let room = usize::try_from(MAX_KEPT.saturating_sub(self.len)).unwrap_or(usize::MAX);
+        self.file.write_all(&part[..part.len().min(room)]).map_err(|error| Fault::io(self.folder.display(), &error))?;
         self.len += part.len() as u64;
         self.crc32c = crc32c::crc32c_append(self.crc32c, part);
         self.hash.write(part);
@@ -65,15 +69,45 @@ impl Oversized {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn end(self) -> Result<Kept> {
+    pub fn end(mut self) -> Result<Kept> {
         let name = format!("{:08x}{:016x}-{}.event", self.crc32c, self.hash.finish(), self.len);
         let path = self.folder.join(&name);
-        let io = |error: std::io::Error| Fault::io(path.display(), &error);
+        let io = |error: io::Error| Fault::io(path.display(), &error);
         self.file.sync_all().map_err(io)?;
-        fs::rename(&self.path, &path).map_err(io)?;
+        if let Some(begun) = &self.path {
+            fs::rename(begun, &path).map_err(io)?;
+        }
+        self.path = None;
         File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         Ok(Kept { id: name.into(), path, len: self.len })
     }
+}
+
+impl Drop for Oversized {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed at the next start.
+        let _ = self.path.take().map(fs::remove_file);
+    }
+}
+
+/// Removes what an earlier life has begun and not ended.
+///
+/// # Errors
+/// Those of the file system.
+pub fn clear(folder: &Path) -> Result<()> {
+    let io = |error: io::Error| Fault::io(folder.display(), &error);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(io)?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            fs::remove_file(entry.path()).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 impl Kept {
@@ -84,7 +118,11 @@ impl Kept {
     pub fn entry(&self, source: &str, token: Bytes, received: Millis) -> Result<Entry> {
         let letter = DeadLetter {
             reason: "oversized".to_owned(),
-            detail: format!("{source}: an event of {} bytes is above max_event; its data is in the file", self.len),
+            detail: format!(
+                "{source}: an event of {} bytes is above max_event; its data is in the file{}",
+                self.len,
+                if self.len > MAX_KEPT { ", as far as its first GiB" } else { "" }
+            ),
             coordinate: format!("{source}/{}", String::from_utf8_lossy(&self.id)),
             payload: None,
             file: Some(self.path.display().to_string()),

@@ -10,7 +10,11 @@
 //! without position, or position without records) is mended by sending exactly what the topic's
 //! tail lacks.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -25,7 +29,7 @@ use crate::{
     bus::{Outgoing, Producer, SharedBus, TopicInfo, latest, letters::DeadLetter, read_range},
     failpoint::{cross, rare},
     fault::{Effect, Fault, Kind, Result, Retry},
-    model::{ActorId, Epoch, Header, Millis, Offset, Partition, Sequence, TopicName},
+    model::{ActorId, Epoch, Header, Millis, Offset, Partition, Sequence, TopicName, fresh_uuid},
 };
 
 /// The version of [`Position`].
@@ -38,6 +42,9 @@ pub struct Position {
     pub format: u32,
     /// Of the ingester that wrote it.
     pub epoch: Epoch,
+    /// Who that was: all lives of an ingester in one process.
+    #[serde(default)]
+    pub owner: Uuid,
     /// The spool.
     pub spool: Uuid,
     /// The first sequence not sent.
@@ -112,6 +119,8 @@ pub enum Spooled {
         sequence: Sequence,
         /// The source's resume token after it.
         token: Option<String>,
+        /// The id of what it is about.
+        id: Bytes,
         /// The letter.
         letter: DeadLetter,
     },
@@ -129,6 +138,31 @@ impl Spooled {
         match self {
             Self::Event { token, .. } | Self::Letter { token, .. } => token.as_ref(),
         }
+    }
+}
+
+/// What the lives of one ingester hold of a source, over their restarts: who they are, and the highest
+/// epoch that one of them may have written. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    owner: Uuid,
+    epoch: Arc<Mutex<Option<Epoch>>>,
+}
+
+impl Default for Claim {
+    fn default() -> Self {
+        Self { owner: fresh_uuid(), epoch: Arc::default() }
+    }
+}
+
+impl Claim {
+    fn epoch(&self) -> Option<Epoch> {
+        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before the write, whose answer may be lost.
+    fn raise(&self, epoch: Epoch) {
+        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
     }
 }
 
@@ -174,7 +208,7 @@ impl Ingest {
     /// the topic's tail, and stands at the first sequence that is not wholly on the bus.
     ///
     /// `now` is the wall time of a source that was never begun; `kept` are the sequences that the
-    /// spool has. What lies before them was read back from the bus, or it would be there. Where the
+    /// spool has. Where the
     /// bus bears entries behind them, the spool's disk has lost its end: this stands behind what the
     /// bus bears then, and the spool has to [go on there](super::spool::Writer::skip_to).
     ///
@@ -185,16 +219,16 @@ impl Ingest {
         parts: Parts,
         topic: TopicInfo,
         now: Millis,
-        held: Option<Epoch>,
+        claim: &Claim,
         kept: Range<Sequence>,
     ) -> Result<Self> {
         let positions = topic_named(&parts, POSITIONS_TOPIC.into()).await?;
         // Before the producer is opened, so that an old owner stops without fencing the new one;
         // and after it, because only then nobody else writes.
-        refuse_if_newer(&parts, held, &read_positions(&parts, &positions).await?)?;
+        refuse_if_newer(&parts, claim, &read_positions(&parts, &positions).await?)?;
         let producer = parts.bus.producer(&format!("ingest/{}", parts.source)).await?;
         let all = read_positions(&parts, &positions).await?;
-        refuse_if_newer(&parts, held, &all)?;
+        refuse_if_newer(&parts, claim, &all)?;
 
         let highest = all.values().max_by_key(|position| position.epoch);
         let epoch = Epoch(highest.map_or(0, |position| position.epoch.0) + 1);
@@ -205,13 +239,14 @@ impl Ingest {
         let mut position = all.get(&parts.spool).cloned().unwrap_or_else(|| Position {
             format: FORMAT,
             epoch,
+            owner: claim.owner,
             spool: parts.spool,
             next: 0,
             token: handover.token.clone(),
             since: handover.since,
             last: BTreeMap::new(),
         });
-        position.epoch = epoch;
+        (position.epoch, position.owner) = (epoch, claim.owner);
         let letters = topic_named(&parts, topic.name.dead_letters()).await?;
         let done = compare_with_tail(&parts, &topic, &letters, &position).await?;
         let said = position.next;
@@ -222,9 +257,12 @@ impl Ingest {
         });
         if let Some(start) = lacking.min() {
             rare("ingest.position_without_records");
-            position.next = position.next.min(start);
+            // What lies before the spool was seen on the bus once, or it would be there.
+            position.next = position.next.min(start).max(kept.start);
         }
-        position.next = position.next.max(kept.start);
+        if position.next < kept.start {
+            return Err(lost_begin(position.next, kept.start).at(&parts.source));
+        }
         if borne > kept.end {
             rare("ingest.spool_lost_its_end");
             if position.next < said.max(kept.end) {
@@ -249,6 +287,7 @@ impl Ingest {
         };
         // The new epoch, and the mark where a new source begins, are on the bus before the first
         // connection.
+        claim.raise(epoch);
         ingest.send(&[]).await?;
         Ok(ingest)
     }
@@ -266,6 +305,11 @@ impl Ingest {
     /// The epoch of this opening.
     pub fn epoch(&self) -> Epoch {
         self.position.epoch
+    }
+
+    /// The topic of the source's dead letters.
+    pub fn letters(&self) -> &TopicInfo {
+        &self.letters
     }
 
     /// Everything below this sequence has been seen on the bus by reading it back: the spool may
@@ -304,9 +348,9 @@ impl Ingest {
                     };
                     (Target::Partition(partition), with_id(record, id))
                 }
-                Spooled::Letter { sequence, letter, .. } => {
+                Spooled::Letter { sequence, id, letter, .. } => {
                     let record = letter.clone().outgoing(&self.topic.name, &self.parts.actor);
-                    (Target::Letters, with_headers(record, self.headers(*sequence)))
+                    (Target::Letters, with_id(with_headers(record, self.headers(*sequence)), id))
                 }
             };
             let sequence = event.sequence();
@@ -392,15 +436,24 @@ impl Ingest {
     }
 }
 
-fn refuse_if_newer(parts: &Parts, held: Option<Epoch>, all: &BTreeMap<Uuid, Position>) -> Result<()> {
-    match (held, all.values().map(|position| position.epoch).max()) {
-        (Some(held), Some(highest)) if highest > held => {
+/// Another ingester has written this claim's epoch or a higher one.
+fn refuse_if_newer(parts: &Parts, claim: &Claim, all: &BTreeMap<Uuid, Position>) -> Result<()> {
+    let highest = all.values().filter(|position| position.owner != claim.owner).map(|position| position.epoch).max();
+    match (claim.epoch(), highest) {
+        (Some(held), Some(highest)) if highest >= held => {
             rare("ingest.fenced_by_position");
-            let text = format!("source {} is owned by epoch {highest}, this one was {held}", parts.source);
+            let text = format!("source {} is owned by epoch {highest} of another, this one was {held}", parts.source);
             Err(Fault::external(text).kind(Kind::Fenced).retry(Retry::Never))
         }
         _ => Ok(()),
     }
+}
+
+/// The spool has lost its beginning, and nobody has seen that on the bus.
+fn lost_begin(next: Sequence, first: Sequence) -> Fault {
+    let text = format!("events [{next}, {first}) were not sent and are not in the spool any more");
+    Fault::data(format!("{text}: put its folder back, or aside for a new one that begins where the bus stands"))
+        .kind(Kind::Lost)
 }
 
 /// The spool has lost its end, and not all of it is on the bus.

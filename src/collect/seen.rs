@@ -28,6 +28,8 @@ pub struct Seen {
     min_ids: usize,
 
     queue: VecDeque<Entry>,
+    // How many of its entries stand further back once more.
+    num_moved: usize,
     // The number of the queue's front entry, counted from the first one ever, modulo 2³¹.
     front: u32,
     // Open addressing with linear probing, at most half full. It holds entries' numbers, or `FREE`.
@@ -40,6 +42,9 @@ const NUMBERS: u32 = (1 << 31) - 1;
 const SMALLEST_TABLE: usize = 64;
 
 type Hash = [u64; 2];
+
+// In the place of an id that has come again since, and stands further back.
+const MOVED: Hash = [0; 2];
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -55,6 +60,7 @@ impl Seen {
             window: Millis::try_from(window.as_millis()).unwrap_or(Millis::MAX),
             min_ids,
             queue: VecDeque::new(),
+            num_moved: 0,
             front: 0,
             table: vec![FREE; SMALLEST_TABLE],
             newest: Millis::MIN,
@@ -62,18 +68,29 @@ impl Seen {
     }
 
     /// Takes an id that came at `time` (times may go back a little) and answers whether it is new.
-    /// One that is known keeps its place and its time.
+    /// One that is known counts as come now: a quiet source repeats its last event at each resume, for
+    /// days.
     pub fn insert(&mut self, id: &[u8], time: Millis) -> bool {
         let hash = hash(id);
         self.newest = self.newest.max(time);
-        let Err(free) = self.find(&hash) else { return false };
-        self.table[free] = self.front.wrapping_add(self.len_u32()) & NUMBERS;
+        let found = self.find(&hash);
+        let (Ok(slot) | Err(slot)) = found;
+        if found.is_ok() {
+            let before = self.place(self.table[slot]);
+            self.queue[before].hash = MOVED;
+            self.num_moved += 1;
+        }
+        self.table[slot] = self.number(self.queue.len());
         self.queue.push_back(Entry { hash, time });
         self.forget();
-        if 2 * self.queue.len() > self.table.len() {
-            self.grow();
+        if 2 * self.num_moved > self.queue.len() {
+            self.queue.retain(|entry| entry.hash != MOVED);
+            self.num_moved = 0;
+            self.fill(self.table.len());
+        } else if 2 * self.queue.len() > self.table.len() {
+            self.fill(2 * self.table.len());
         }
-        true
+        found.is_err()
     }
 
     /// Whether an id is known.
@@ -83,7 +100,7 @@ impl Seen {
 
     /// How many ids are known.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.queue.len() - self.num_moved
     }
 
     /// Whether none is known.
@@ -105,11 +122,12 @@ impl Seen {
 
     fn forget(&mut self) {
         let oldest = self.newest.saturating_sub(self.window);
-        while self.queue.len() > self.min_ids
-            && let Some(entry) = self.queue.front().copied()
-            && entry.time < oldest
+        while let Some(entry) = self.queue.front().copied()
+            && (entry.hash == MOVED || (self.len() > self.min_ids && entry.time < oldest))
         {
-            if let Ok(slot) = self.find(&entry.hash) {
+            if entry.hash == MOVED {
+                self.num_moved -= 1;
+            } else if let Ok(slot) = self.find(&entry.hash) {
                 self.free(slot);
             }
             self.queue.pop_front();
@@ -139,17 +157,30 @@ impl Seen {
         }
     }
 
-    fn grow(&mut self) {
-        self.table = vec![FREE; 2 * self.table.len()];
+    // Makes the table anew, with so many slots.
+    fn fill(&mut self, slots: usize) {
+        self.table = vec![FREE; slots];
         for at in 0..self.queue.len() {
-            if let Err(free) = self.find(&self.queue[at].hash) {
-                self.table[free] = self.front.wrapping_add(u32::try_from(at).unwrap_or(0)) & NUMBERS;
+            if self.queue[at].hash != MOVED
+                && let Err(free) = self.find(&self.queue[at].hash)
+            {
+                self.table[free] = self.number(at);
             }
         }
     }
 
     fn entry(&self, number: u32) -> Entry {
-        self.queue[(number.wrapping_sub(self.front) & NUMBERS) as usize]
+        self.queue[self.place(number)]
+    }
+
+    // Where the entry with this number stands in the queue, and the other way round.
+    fn place(&self, number: u32) -> usize {
+        (number.wrapping_sub(self.front) & NUMBERS) as usize
+    }
+
+    // Two thousand million ids would take 48 GB.
+    fn number(&self, place: usize) -> u32 {
+        self.front.wrapping_add(u32::try_from(place).unwrap_or(NUMBERS)) & NUMBERS
     }
 
     #[allow(clippy::cast_possible_truncation)] // the table's length is a power of two below 2³²
@@ -159,11 +190,6 @@ impl Seen {
 
     fn after(&self, slot: usize) -> usize {
         (slot + 1) & (self.table.len() - 1)
-    }
-
-    // Two thousand million ids would take 48 GB.
-    fn len_u32(&self) -> u32 {
-        u32::try_from(self.queue.len()).unwrap_or(NUMBERS)
     }
 }
 
@@ -206,6 +232,20 @@ mod tests {
     }
 
     #[test]
+    fn an_id_that_comes_again_and_again_is_known_for_ever() {
+        check(
+            10,
+            0,
+            &[("a", 0), ("b", 8), ("a", 9), ("c", 18), ("a", 19)],
+            &[true, true, false, true, false],
+            &["c", "a"],
+        );
+        let mut seen = Seen::new(Duration::ZERO, 10);
+        assert_eq!((0..100_000).filter(|time| seen.insert(b"a", *time)).count(), 1);
+        assert!((seen.len(), seen.queue.len()) <= (1, 3), "{} entries", seen.queue.len());
+    }
+
+    #[test]
     fn the_last_ids_are_kept_however_old() {
         check(10, 2, &[("a", 0), ("b", 1), ("c", 5_000)], &[true; 3], &["b", "c"]);
         check(10, 3, &[("a", 0), ("b", 1), ("c", 5_000)], &[true; 3], &["a", "b", "c"]);
@@ -226,14 +266,15 @@ mod tests {
 
     impl Model {
         fn insert(&mut self, id: u64, time: Millis, newest: Millis) -> bool {
-            if self.ids.iter().any(|(known, _)| *known == id) {
-                return false;
+            let before = self.ids.iter().position(|(known, _)| *known == id);
+            if let Some(before) = before {
+                self.ids.remove(before);
             }
             self.ids.push((id, time));
             while self.ids.len() > self.min_ids && self.ids[0].1 < newest - self.window {
                 self.ids.remove(0);
             }
-            true
+            before.is_none()
         }
     }
 

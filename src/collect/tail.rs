@@ -40,7 +40,8 @@ pub async fn last_sequence(
 }
 
 /// The ids in the topic's tail, oldest first, with their bus times: at least `num_ids` of them per
-/// partition and all that are younger than `since`, as far as the bus has them.
+/// partition and all that are younger than `since`, as far as the bus has them. `progress` is told
+/// after each step.
 ///
 /// # Errors
 /// Those of the bus.
@@ -49,26 +50,26 @@ pub async fn ids_in_tail(
     topic: &TopicInfo,
     since: Millis,
     num_ids: usize,
+    progress: impl Fn(),
 ) -> Result<Vec<(Bytes, Millis)>> {
+    // A copy of its own: the header is a slice of a whole block.
+    let id = |record: &Record| Some((Bytes::copy_from_slice(record.header(ID)?), record.time));
     let mut ids = Vec::new();
     for partition in 0..topic.num_partitions {
         let ends = bus.watermarks(topic, partition).await?;
         let mut to = ends.high;
-        let mut steps: Vec<Vec<Record>> = Vec::new();
         let mut seen = 0;
         while to > ends.low {
             let from = to.saturating_sub(STEP * 10).max(ends.low);
             let records = read_range(&**bus, topic, partition, from, to).await?;
+            progress();
             seen += records.len();
-            let oldest = records.first().map_or(Millis::MAX, |record| record.time);
-            steps.push(records);
+            ids.extend(records.iter().filter_map(id));
             to = from;
-            if seen >= num_ids && oldest < since {
+            if seen >= num_ids && records.first().is_none_or(|oldest| oldest.time < since) {
                 break;
             }
         }
-        let records = steps.into_iter().rev().flatten();
-        ids.extend(records.filter_map(|record| Some((Bytes::copy_from_slice(record.header(ID)?), record.time))));
     }
     ids.sort_by_key(|(_, time)| *time);
     Ok(ids)

@@ -1,15 +1,16 @@
 //! Where one connection stands in a recording, and the ids it gives to its events.
 //!
-//! The id of an event is a JSON array that names *every* topic with the time of the last event
-//! that this connection delivered from it, in milliseconds. It is a time and no offset, so that
-//! a resume begins, per topic, with the first event whose time is not below it: the events of the
-//! last millisecond come again. And it is the state of one connection: on each the topics are
-//! interleaved differently, only the order within a topic is kept.
+//! The id of an event is a JSON array with a stand for *every* topic, as KafkaSSE makes it
+//! (`lib/KafkaSSE.js`, `_updateLatestOffsetsMap` and `_init`): the time of the last event that this
+//! connection delivered from it **plus one**, in milliseconds; before the first, the offset that it
+//! began with, and -1 if nothing was there then. So an id that is sent back as it is begins behind
+//! the last millisecond, whether or not all of it was delivered, and -1 begins at the topic's end as
+//! it is then: a client has to know. And an id is the state of one connection: on each the topics
+//! are interleaved differently, only the order within a topic is kept.
 //!
-//! Where the real stream starts at the end, a recording starts at its beginning, and each id has
-//! a time for every topic from the first event on (a real one may say `"offset":-1`): nothing
-//! can be lost by a resume. Two more rules for recordings, which are old: `since` behind the last
-//! event, such as *now*, is the beginning; and so is a topic that an id leaves out.
+//! Where the real stream starts at the end, a recording starts at its beginning. Two more rules for
+//! recordings, which are old: a time behind the last event, such as *now*, is the beginning, as `since`
+//! and in an id; and so is a topic that an id leaves out.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -47,29 +48,39 @@ struct Place {
     /// The index, among the topic's own events, of the next one.
     next: usize,
     /// What the id says.
-    time: Millis,
+    stand: Stand,
     /// Events up to this time are repeated.
     resumed: Option<Millis>,
     /// The topic lags by so many events behind what is released.
     lag: usize,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Stand {
+    Offset(usize),
+    /// Nothing was there.
+    Latest,
+    /// Of the last event, plus one.
+    Time(Millis),
+}
+
 const LONGEST_RUN: usize = 8;
 const LARGEST_LAG: usize = 3;
 
 impl Cursor {
-    /// Starts at the first events not before `since`, or at the beginning.
-    pub fn since(feed: Arc<Feed>, since: Option<Millis>, seed: u64) -> Self {
+    /// Starts at the first events not before `since`, or at the beginning; `released` events of the
+    /// recording may be seen.
+    pub fn since(feed: Arc<Feed>, since: Option<Millis>, released: usize, seed: u64) -> Self {
         let start = since.filter(|since| *since <= feed.last_time()).unwrap_or_else(|| feed.first_time());
-        let times = vec![(start, None); feed.topics().len()];
-        Self::at(feed, &times, seed)
+        let starts = (0..feed.topics().len()).map(|topic| (feed.before(topic, start), None)).collect();
+        Self::at(feed, starts, released, seed)
     }
 
-    /// Starts where an id tells; see the module's text.
+    /// Starts where an id tells; see the module's text. `released` events of the recording may be seen.
     ///
     /// # Errors
     /// `User` if the id is no such array or names an unknown topic or partition.
-    pub fn resume(feed: Arc<Feed>, id: &str, seed: u64) -> Result<Self> {
+    pub fn resume(feed: Arc<Feed>, id: &str, released: usize, seed: u64) -> Result<Self> {
         #[derive(Deserialize)]
         struct Stand {
             topic: String,
@@ -79,33 +90,31 @@ impl Cursor {
         }
         let stands: Vec<Stand> =
             serde_json::from_str(id).map_err(|e| Fault::user(format!("last-event-id is no array of topics: {e}")))?;
-        let mut times = vec![(feed.first_time(), None); feed.topics().len()];
+        let mut starts = vec![(0, None); feed.topics().len()];
         for Stand { topic, partition, timestamp, offset } in stands {
             let known = feed.topics().iter().position(|known| known.name == topic && partition == 0);
             let index = known.ok_or_else(|| Fault::user(format!("unknown topic {topic:?} partition {partition}")))?;
-            times[index] = match (offset, timestamp) {
-                (Some(-1), _) => times[index],
+            let events = &feed.topics()[index].events;
+            starts[index] = match (offset, timestamp) {
+                (Some(-1), _) => (events.partition_point(|event| *event < released), None),
                 (Some(offset), _) => {
-                    let events = &feed.topics()[index].events;
-                    let at = usize::try_from(offset).ok().and_then(|at| events.get(at));
-                    let at = at.ok_or_else(|| Fault::user(format!("topic {topic:?} has no offset {offset}")))?;
-                    (feed.events()[*at].time, Some(feed.events()[*at].time))
+                    let at = usize::try_from(offset).ok().filter(|at| *at < events.len());
+                    (at.ok_or_else(|| Fault::user(format!("topic {topic:?} has no offset {offset}")))?, None)
                 }
-                (None, Some(time)) => (time, Some(time)),
+                (None, Some(time)) if time > feed.last_time() + 1 => (0, None),
+                (None, Some(time)) => (feed.before(index, time), Some(time)),
                 (None, None) => return Err(Fault::user(format!("topic {topic:?} without timestamp or offset"))),
             };
         }
-        Ok(Self::at(feed, &times, seed))
+        Ok(Self::at(feed, starts, released, seed))
     }
 
-    fn at(feed: Arc<Feed>, times: &[(Millis, Option<Millis>)], seed: u64) -> Self {
-        let place = |(topic, (time, resumed)): (usize, &(Millis, Option<Millis>))| Place {
-            next: feed.before(topic, *time),
-            time: *time,
-            resumed: *resumed,
-            lag: 0,
+    fn at(feed: Arc<Feed>, starts: Vec<(usize, Option<Millis>)>, released: usize, seed: u64) -> Self {
+        let place = |(topic, (next, resumed)): (usize, (usize, Option<Millis>))| {
+            let is_there = feed.topics()[topic].events.get(next).is_some_and(|event| *event < released);
+            Place { next, stand: if is_there { Stand::Offset(next) } else { Stand::Latest }, resumed, lag: 0 }
         };
-        let places = times.iter().enumerate().map(place).collect();
+        let places = starts.into_iter().enumerate().map(place).collect();
         Self { feed, places, rng: fastrand::Rng::with_seed(seed), run: (0, 0) }
     }
 
@@ -137,7 +146,7 @@ impl Cursor {
         let place = &mut self.places[topic];
         let event = &self.feed.events()[self.feed.topics()[topic].events[place.next]];
         place.next += 1;
-        place.time = event.time;
+        place.stand = Stand::Time(event.time + 1);
         if self.rng.u8(..16) == 0 {
             place.lag = self.rng.usize(..=LARGEST_LAG);
         }
@@ -150,8 +159,13 @@ impl Cursor {
         for (place, topic) in self.places.iter().zip(self.feed.topics()) {
             let comma = if id.len() > 1 { "," } else { "" };
             let name = serde_json::Value::from(topic.name.as_str());
+            let stand = match place.stand {
+                Stand::Offset(offset) => format!("\"offset\":{offset}"),
+                Stand::Latest => "\"offset\":-1".to_owned(),
+                Stand::Time(time) => format!("\"timestamp\":{time}"),
+            };
             // Writing to a string cannot fail.
-            let _ = write!(id, "{comma}{{\"topic\":{name},\"partition\":0,\"timestamp\":{}}}", place.time);
+            let _ = write!(id, "{comma}{{\"topic\":{name},\"partition\":0,{stand}}}");
         }
         id.push(']');
         id
@@ -179,6 +193,9 @@ mod tests {
         super::feed::{Layout, tests::recording},
         *,
     };
+    use crate::collect::sse::token;
+
+    use bytes::Bytes;
 
     const START: Millis = 1_442_018_818_000;
 
@@ -215,7 +232,7 @@ mod tests {
     #[test]
     fn each_connection_interleaves_differently_and_keeps_each_topics_order() {
         let feed = feed(500, 3);
-        let orders = [1, 2, 3].map(|seed| indices(&drain(&mut Cursor::since(Arc::clone(&feed), None, seed), 500)));
+        let orders = [1, 2, 3].map(|seed| indices(&drain(&mut Cursor::since(Arc::clone(&feed), None, 500, seed), 500)));
         assert_ne!(orders[0], orders[1]);
         assert_ne!(orders[1], orders[2]);
         for order in orders {
@@ -231,43 +248,72 @@ mod tests {
     }
 
     #[test]
-    fn an_id_names_every_topic_with_the_last_time_delivered_from_it() {
+    fn an_id_has_the_time_behind_the_last_event_of_every_topic_or_where_it_began() {
         let feed = feed(200, 2);
-        let mut times = [START, START];
-        for (index, id) in drain(&mut Cursor::since(Arc::clone(&feed), None, 7), 200) {
+        let mut stands = ["\"offset\":0".to_owned(), "\"offset\":0".to_owned()];
+        for (index, id) in drain(&mut Cursor::since(Arc::clone(&feed), None, 200, 7), 200) {
             let topic = usize::from(feed.topics()[1].events.contains(&index));
-            times[topic] = START + index as i64 / 2;
+            stands[topic] = format!("\"timestamp\":{}", START + index as i64 / 2 + 1);
             assert_eq!(
                 id,
                 format!(
-                    "[{{\"topic\":\"eqiad.mediawiki.recentchange\",\"partition\":0,\"timestamp\":{}}},\
-                     {{\"topic\":\"codfw.mediawiki.recentchange\",\"partition\":0,\"timestamp\":{}}}]",
-                    times[0], times[1]
+                    "[{{\"topic\":\"eqiad.mediawiki.recentchange\",\"partition\":0,{}}},\
+                     {{\"topic\":\"codfw.mediawiki.recentchange\",\"partition\":0,{}}}]",
+                    stands[0], stands[1]
                 )
             );
         }
     }
 
-    #[test]
-    fn a_resume_after_any_event_repeats_its_millisecond_and_loses_nothing() {
+    /// Resumes after each event of a connection by its id as `ask` sends it; what both connections
+    /// delivered together, for each cut.
+    fn resume_everywhere(ask: impl Fn(&str) -> String) -> Vec<Vec<usize>> {
         let feed = feed(120, 5);
-        let first = drain(&mut Cursor::since(Arc::clone(&feed), None, 11), 120);
-        for cut in 0..first.len() {
-            let mut resumed = Cursor::resume(Arc::clone(&feed), &first[cut].1, cut as u64).unwrap();
-            let second = indices(&drain(&mut resumed, 120));
-            let before = indices(&first[..=cut]);
-            assert!(second.contains(&before[cut]), "the last event comes again");
-            let mut both = sorted([before, second].concat());
+        let first = drain(&mut Cursor::since(Arc::clone(&feed), None, 120, 11), 120);
+        let both = |cut: usize| {
+            let mut resumed = Cursor::resume(Arc::clone(&feed), &ask(&first[cut].1), 120, cut as u64).unwrap();
+            let mut both = sorted([indices(&first[..=cut]), indices(&drain(&mut resumed, 120))].concat());
             both.dedup();
-            assert_eq!(both, (0..120).collect::<Vec<_>>(), "cut after {cut}");
-        }
+            both
+        };
+        (0..first.len()).map(both).collect()
+    }
+
+    #[test]
+    fn an_id_sent_as_it_is_loses_what_shares_the_millisecond_and_one_less_loses_nothing() {
+        let all: Vec<_> = (0..120).collect();
+        let literal = resume_everywhere(str::to_owned);
+        assert!(literal.iter().filter(|both| **both != all).count() > 60, "a trap that does not close");
+        let asked = |id: &str| String::from_utf8(token::ask(&Bytes::copy_from_slice(id.as_bytes())).to_vec()).unwrap();
+        assert!(resume_everywhere(asked).iter().all(|both| *both == all));
+    }
+
+    #[test]
+    fn a_topic_that_had_nothing_is_resumed_at_its_end() {
+        let feed = feed(100, 1);
+        let codfw = &feed.topics()[1].events;
+        // Only the first topic has something by then.
+        let released = codfw[0];
+        assert!(released > 0);
+        let first = drain(&mut Cursor::since(Arc::clone(&feed), None, released, 1), released);
+        let (_, id) = first.last().unwrap();
+        assert!(id.contains("\"codfw.mediawiki.recentchange\",\"partition\":0,\"offset\":-1"), "{id}");
+        // Three of its events come while nobody is connected.
+        let taken = |id: &str| {
+            let mut cursor = Cursor::resume(Arc::clone(&feed), id, codfw[2] + 1, 1).unwrap();
+            indices(&drain(&mut cursor, 100)).into_iter().filter(|index| codfw.contains(index)).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(id), codfw[3..]);
+        let followed = token::follow(&Bytes::new(), Bytes::copy_from_slice(id.as_bytes()), Some(START));
+        assert_eq!(taken(std::str::from_utf8(&followed).unwrap()), *codfw);
     }
 
     #[test]
     fn what_a_resume_repeats_is_told_from_what_is_new() {
         let feed = feed(120, 5);
-        let first = drain(&mut Cursor::since(Arc::clone(&feed), None, 11), 120);
-        let mut resumed = Cursor::resume(Arc::clone(&feed), &first[60].1, 3).unwrap();
+        let first = drain(&mut Cursor::since(Arc::clone(&feed), None, 120, 11), 120);
+        let id = token::ask(&Bytes::copy_from_slice(first[60].1.as_bytes()));
+        let mut resumed = Cursor::resume(Arc::clone(&feed), std::str::from_utf8(&id).unwrap(), 120, 3).unwrap();
         let before = indices(&first[..=60]);
         let (mut repeated, mut unseen) = (0, 0);
         while let Next::Event(event, repeat) = resumed.next(120) {
@@ -285,7 +331,7 @@ mod tests {
     #[test]
     fn events_are_seen_only_when_released_and_all_at_the_end() {
         let feed = feed(60, 1);
-        let mut cursor = Cursor::since(Arc::clone(&feed), None, 5);
+        let mut cursor = Cursor::since(Arc::clone(&feed), None, 0, 5);
         let mut seen = 0;
         for released in 0..60 {
             for index in indices(&drain(&mut cursor, released)) {
@@ -314,12 +360,12 @@ mod tests {
             (Some(START + 100), 0..100),
             (Some(1_760_000_000_000), 0..100),
         ] {
-            let taken = drain(&mut Cursor::since(Arc::clone(&feed), since, 1), 100);
+            let taken = drain(&mut Cursor::since(Arc::clone(&feed), since, 100, 1), 100);
             assert_eq!(sorted(indices(&taken)), expected.collect::<Vec<_>>(), "{since:?}");
         }
         // A cut after the first event already: the other topic, too, goes on from `since`.
-        let taken = drain(&mut Cursor::since(Arc::clone(&feed), Some(START + 40), 1), 100);
-        let mut resumed = Cursor::resume(Arc::clone(&feed), &taken[0].1, 2).unwrap();
+        let taken = drain(&mut Cursor::since(Arc::clone(&feed), Some(START + 40), 100, 1), 100);
+        let mut resumed = Cursor::resume(Arc::clone(&feed), &taken[0].1, 100, 2).unwrap();
         let seen = sorted([vec![taken[0].0], indices(&drain(&mut resumed, 100))].concat());
         assert!((40..100).all(|index| seen.contains(&index)));
         assert!(seen[0] >= 40);
@@ -340,24 +386,22 @@ mod tests {
             "[{\"topic\":\"eqiad.mediawiki.recentchange\",\"partition\":0,\"offset\":10}]",
             "[{\"topic\":\"eqiad.mediawiki.revision-create\",\"partition\":0,\"timestamp\":1}]",
         ] {
-            assert!(Cursor::resume(Arc::clone(&feed), id, 1).is_err(), "{id}");
+            assert!(Cursor::resume(Arc::clone(&feed), id, 10, 1).is_err(), "{id}");
         }
     }
 
     #[test]
-    fn a_topic_without_a_time_starts_at_the_beginning() {
+    fn a_topic_is_begun_at_its_offset_and_one_left_out_at_its_beginning() {
         let feed = feed(100, 1);
         let (eqiad, codfw) = (&feed.topics()[0], &feed.topics()[1]);
         let stand = |topic: &str, at: &str| format!("{{\"topic\":\"{topic}\",\"partition\":0,{at}}}");
-        let late = stand(&eqiad.name, &format!("\"timestamp\":{}", START + 1_000));
+        let late = stand(&eqiad.name, &format!("\"timestamp\":{}", START + 100));
         let third = stand(&eqiad.name, "\"timestamp\":1,\"offset\":3");
-        let all = stand(&codfw.name, "\"offset\":-1");
         for (id, expected) in [
             (format!("[{late}]"), codfw.events.clone()),
-            (format!("[{late},{all}]"), codfw.events.clone()),
-            (format!("[{third},{all}]"), sorted([&eqiad.events[3..], &codfw.events].concat())),
+            (format!("[{third}]"), sorted([&eqiad.events[3..], &codfw.events].concat())),
         ] {
-            let mut cursor = Cursor::resume(Arc::clone(&feed), &id, 1).unwrap();
+            let mut cursor = Cursor::resume(Arc::clone(&feed), &id, 100, 1).unwrap();
             assert_eq!(sorted(indices(&drain(&mut cursor, 100))), expected, "{id}");
         }
     }

@@ -297,11 +297,13 @@ impl Stream {
         let number = shared.connections.load(Ordering::SeqCst);
         let mut rng = fastrand::Rng::with_seed(shared.options.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let seed = rng.u64(..);
+        shared.started.get_or_init(Instant::now);
+        let released = shared.released();
         let cursor = match (id, since) {
-            (Some(id), _) => Cursor::resume(Arc::clone(&shared.feed), id, seed).map_err(refuse)?,
+            (Some(id), _) => Cursor::resume(Arc::clone(&shared.feed), id, released, seed).map_err(refuse)?,
             (None, since) => {
                 let since = since.map(parse_since).transpose().map_err(refuse)?;
-                Cursor::since(Arc::clone(&shared.feed), since, seed)
+                Cursor::since(Arc::clone(&shared.feed), since, released, seed)
             }
         };
         let limit = shared.options.max_connections;
@@ -313,7 +315,6 @@ impl Stream {
         }
         shared.connections.fetch_add(1, Ordering::SeqCst);
         shared.resumes.fetch_add(u64::from(id.is_some()), Ordering::SeqCst);
-        shared.started.get_or_init(Instant::now);
         let left = shared.options.cut_every.map(|every| rng.usize(every / 2..=every + every / 2).max(1));
         let mut writer = Writer::new(shared.options.hostile, rng.u64(..));
         let ready = VecDeque::from([writer.greeting()]);

@@ -215,7 +215,9 @@ pub fn load(folder: &Path, below: u64, is_ours: impl Fn(&Header) -> bool) -> Res
 /// A file cannot be deleted.
 pub fn delete_below(folder: &Path, chain: &[Piece], next: Sequence) -> Result<usize> {
     let gone = chain.windows(2).take_while(|pair| pair[1].header.first <= next).count();
-    let Some(kept) = chain.get(gone).filter(|_| gone > 0) else { return Ok(0) };
+    // A file that names none before it begins the spool anew.
+    let begins = |piece: &&Piece| gone > 0 || piece.header.before.is_none();
+    let Some(kept) = chain.get(gone).filter(begins) else { return Ok(0) };
     // Oldest first, so that what is left is a chain at any moment.
     for number in list(folder)?.into_iter().take_while(|number| *number < kept.header.file) {
         let path = file_path(folder, number);

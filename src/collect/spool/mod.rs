@@ -40,7 +40,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -101,6 +104,7 @@ pub struct Link(Arc<Ends>);
 
 #[derive(Debug)]
 struct Ends {
+    first: AtomicU64,
     durable: watch::Sender<Option<Place>>,
     released: watch::Sender<Option<Place>>,
 }
@@ -114,7 +118,8 @@ impl Default for Link {
 impl Link {
     /// A link over which nothing was said yet.
     pub fn new() -> Self {
-        Self(Arc::new(Ends { durable: watch::Sender::new(None), released: watch::Sender::new(None) }))
+        let (durable, released) = (watch::Sender::new(None), watch::Sender::new(None));
+        Self(Arc::new(Ends { first: AtomicU64::new(0), durable, released }))
     }
 
     /// How far the spool is durable; `None` until a writer has opened it.
@@ -127,8 +132,14 @@ impl Link {
         self.0.released.subscribe()
     }
 
-    // A writer has opened this spool.
-    fn opened(&self, at: Place) {
+    /// The first entry that the spool still had when it was opened.
+    pub fn first(&self) -> Sequence {
+        self.0.first.load(Ordering::Acquire)
+    }
+
+    // A writer has found this spool, which begins with `first`: it can be read.
+    fn opened(&self, first: Sequence, at: Place) {
+        self.0.first.store(first, Ordering::Release);
         self.0.durable.send_modify(|durable| *durable = Some(further(*durable, at)));
     }
 

@@ -280,6 +280,11 @@ impl Writer {
             let message = format!("{}: ends before entry {}", self.folder.display(), self.next);
             return Err(Fault::data(format!("{message}, but was durable up to {}", durable.next)).kind(Kind::Lost));
         }
+        let first = chain.first().map_or(0, |piece| piece.header.first);
+        if !chain.is_empty() {
+            // Before the new file: on a full disk that needs the room which its reader makes.
+            self.link.opened(first, Place { spool: self.spool, next: self.next });
+        }
         self.begin(now, before, known.filter(|known| *known != self.spool))?;
         self.check_newest(self.number)?;
         if known != Some(self.spool) {
@@ -290,8 +295,7 @@ impl Writer {
             let _ = fs::remove_file(file_path(&self.folder, piece.header.file));
         }
         self.used = chain::used(&self.folder)?;
-        self.link.opened(Place { spool: self.spool, next: self.next });
-        let first = chain.first().map_or(0, |piece| piece.header.first);
+        self.link.opened(first, Place { spool: self.spool, next: self.next });
         Ok(Recovered { spool: self.spool, created, first, next: self.next, token: self.token.clone() })
     }
 

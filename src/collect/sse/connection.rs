@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use super::{
     grammar::{Item, Parser},
     session::{Happening, Session},
+    token,
 };
 use crate::{
     collect::SseSettings,
@@ -35,6 +36,9 @@ pub const MAX_EVENTS: usize = 500;
 
 /// Bytes of a refusal's body that are read for the message.
 const REFUSAL_BYTES: usize = 300;
+
+/// A server's `Retry-After` is believed up to a day.
+const LONGEST_NAMED: Duration = Duration::from_secs(86_400);
 
 /// How long a refusal's body is waited for.
 const REFUSAL_WAIT: Duration = Duration::from_secs(2);
@@ -51,7 +55,7 @@ pub struct Resume {
 /// An event as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawEvent {
-    /// The source's id as of this event: the resume token. Empty if the source gives none.
+    /// The resume token as of this event. Empty if the source gives none.
     pub id: Bytes,
     /// Its kind, usually `message`.
     pub kind: Bytes,
@@ -68,7 +72,7 @@ pub enum Received {
         /// Whether it was resumed by an event's id.
         resumed: bool,
     },
-    /// Events in order, at least one, [`MAX_EVENTS`] at most. The last one's id is the token.
+    /// Events in order, at least one, [`MAX_EVENTS`] at most.
     Events(Vec<RawEvent>),
     /// The next bytes of an event above the bound; void unless an end follows.
     OversizedPart(Bytes),
@@ -144,7 +148,7 @@ impl Connector {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(USER_AGENT, self.agent.clone());
         if !resume.token.is_empty() {
-            let token = HeaderValue::from_bytes(&resume.token).map_err(|_| {
+            let token = HeaderValue::from_bytes(&token::ask(&resume.token)).map_err(|_| {
                 let token = resume.token.escape_ascii();
                 Fault::data(format!(
                     "{url}: the event id \"{token}\" cannot stand in a header, so it cannot be resumed"
@@ -180,6 +184,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
         |name| headers.get(&name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let message = format!("the server answers {status}");
     let named = text(RETRY_AFTER).and_then(|value| retry_after(&value, text(DATE).as_deref()));
+    let named = named.map(|named| named.min(LONGEST_NAMED));
     let again = named.map_or(Retry::Backoff, Retry::After);
     Some(match status.as_u16() {
         200 => {
@@ -338,22 +343,19 @@ impl Stream {
                     return Some(self.over(&format!("the server reports an error: {said}")));
                 }
                 Item::Event { kind, id, data } => {
-                    let mut events = vec![RawEvent { id, kind, data }];
+                    let mut events = vec![RawEvent { id: self.follow(id), kind, data }];
                     let more = |item: &mut Item| matches!(item, Item::Event { kind, .. } if kind != "error");
                     while events.len() < MAX_EVENTS
                         && let Some(Item::Event { kind, id, data }) = self.items.pop_front_if(more)
                     {
-                        events.push(RawEvent { id, kind, data });
-                    }
-                    if let Some(last) = events.last() {
-                        self.resume.token = last.id.clone();
+                        events.push(RawEvent { id: self.follow(id), kind, data });
                     }
                     self.note(Happening::Event);
                     return Some(Received::Events(events));
                 }
                 Item::OversizedPart(part) => return Some(Received::OversizedPart(part)),
                 Item::OversizedEnd { kind, id, len } => {
-                    self.resume.token = id.clone();
+                    let id = self.follow(id);
                     self.note(Happening::Event);
                     return Some(Received::OversizedEnd { id, kind, len });
                 }
@@ -361,6 +363,15 @@ impl Stream {
                 Item::Comment => {}
             }
         }
+    }
+
+    // Moves the token behind an event, and answers with it; an event without an id moves nothing.
+    fn follow(&mut self, id: Bytes) -> Bytes {
+        if id.is_empty() {
+            return id;
+        }
+        self.resume.token = token::follow(&self.resume.token, id, self.resume.since);
+        self.resume.token.clone()
     }
 
     // The connection that was read is over; what it still had to say is void.

@@ -9,12 +9,13 @@
 //! present one is still read, then the present one is dropped and the new one is read from its
 //! first byte. Taking the union of both would be wrong: they interleave the same topics in
 //! different orders, and the id of an event from one says nothing about what the other has yet to
-//! send. The resume token is the id of the last event taken from the connection that is read,
-//! known ones included; what it repeats is dropped by the collector, by event id.
+//! send. The resume token follows the id of the last event taken from the connection that is read,
+//! known ones included ([`token`] says how); what it repeats is dropped by the collector, by event id.
 
 pub mod connection;
 pub mod grammar;
 pub mod session;
+pub mod token;
 
 pub use connection::{Connector, RawEvent, Received, Resume, Stream};
 pub use session::Overlap;
