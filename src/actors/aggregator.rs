@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::assignment::{Drain, Lags, TakeBatch, feed, partitions_of};
 use crate::{
     bus::{SharedBus, TopicInfo},
-    fault::{Fault, Result, Retry},
+    fault::{Fault, Kind, Result, Retry},
     model::{Clock, Doubling, Offset, Partition, Pause},
     store::SharedStore,
     supervise::{Delivery, Life},
@@ -52,6 +52,10 @@ pub struct Aggregator {
     /// Absent while a commit or the opening of lanes runs.
     committer: Option<Committer>,
     slots: BTreeMap<Partition, Slot>,
+    /// Lanes there are; those without a slot are being restored.
+    num_lanes: usize,
+    /// Raised with each opening: the work of an earlier one is void.
+    opening: u64,
     assignments: u64,
     last_commit: Instant,
     lags: Lags,
@@ -65,8 +69,24 @@ struct Slot {
     reader: SpawnHandle,
     waiting: VecDeque<Delivery<TakeBatch>>,
     last_record: Instant,
-    /// New records since the last seal.
-    fresh: u64,
+    /// What was taken since the last seal: it counts when it is committed.
+    fresh: Fresh,
+}
+
+/// What became of records that are not committed yet.
+#[derive(Default)]
+struct Fresh {
+    counts: Counts,
+    bytes: u64,
+    lost: u64,
+}
+
+impl Fresh {
+    fn add(&mut self, more: Self) {
+        self.counts.add(&more.counts);
+        self.bytes += more.bytes;
+        self.lost += more.lost;
+    }
 }
 
 /// What opening the table found: the committer and a lane for each partition.
@@ -81,6 +101,8 @@ impl Aggregator {
             topic: None,
             committer: None,
             slots: BTreeMap::new(),
+            num_lanes: 0,
+            opening: 0,
             assignments: 0,
             last_commit: Instant::now(),
             lags: Lags::default(),
@@ -91,6 +113,7 @@ impl Aggregator {
 
     /// Opens the table and all lanes (again), after a pause if that failed before.
     fn open(&mut self, ctx: &mut Context<Self>) {
+        self.opening += 1;
         self.committer = None;
         for (_, slot) in std::mem::take(&mut self.slots) {
             ctx.cancel_future(slot.reader);
@@ -105,16 +128,33 @@ impl Aggregator {
             let _attempt = life.attempt("open table");
             open(&life, &parts).await
         };
-        ctx.spawn(opening.into_actor(self).map(|opened, aggregator, ctx| match opened {
+        self.then(opening, ctx, |aggregator, opened, ctx| match opened {
             Ok(opened) => aggregator.opened(opened, ctx),
             Err(fault) => aggregator.failed(&fault, ctx),
+        });
+    }
+
+    /// Does work off the handlers and goes on with what it gives, unless the table was opened anew
+    /// meanwhile.
+    fn then<T: 'static>(
+        &self,
+        work: impl Future<Output = T> + 'static,
+        ctx: &mut Context<Self>,
+        next: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+    ) {
+        let opening = self.opening;
+        ctx.spawn(work.into_actor(self).map(move |done, aggregator, ctx| {
+            if aggregator.opening == opening {
+                next(aggregator, done, ctx);
+            }
         }));
     }
 
     fn opened(&mut self, (topic, committer, lanes): Opened, ctx: &mut Context<Self>) {
         self.topic = Some(topic);
         self.committer = Some(committer);
-        lanes.into_iter().for_each(|(partition, lane)| self.assign(partition, lane, 0, ctx));
+        self.num_lanes = lanes.len();
+        lanes.into_iter().for_each(|(partition, lane)| self.assign(partition, lane, Fresh::default(), ctx));
     }
 
     /// Gives a lane a new reader.
@@ -127,7 +167,7 @@ impl Aggregator {
     }
 
     /// Puts a lane into its slot with a reader that begins where it stands.
-    fn assign(&mut self, partition: Partition, lane: Lane, fresh: u64, ctx: &mut Context<Self>) {
+    fn assign(&mut self, partition: Partition, lane: Lane, fresh: Fresh, ctx: &mut Context<Self>) {
         let Some(topic) = self.topic.clone() else { return };
         self.assignments += 1;
         let assignment = self.assignments;
@@ -158,7 +198,7 @@ impl Aggregator {
         let bound = self.parts.settings.commit_records;
         loop {
             let Some(slot) = self.slots.get_mut(&partition) else { return };
-            if slot.fresh >= bound {
+            if slot.fresh.counts.total() >= bound {
                 return self.commit_if_due(ctx);
             }
             let Some(delivery) = slot.waiting.pop_front() else { return };
@@ -172,9 +212,9 @@ impl Aggregator {
             match slot.lane.take(batch) {
                 Taken::Counted { counts, lost } => {
                     slot.last_record = if counts.total() > 0 { Instant::now() } else { slot.last_record };
-                    slot.fresh += counts.total();
-                    let bytes = batch.weight() as u64;
-                    self.count(&counts, bytes, lost, partition);
+                    slot.fresh.counts.add(&counts);
+                    slot.fresh.bytes += batch.weight() as u64;
+                    slot.fresh.lost += lost;
                 }
                 Taken::Elsewhere => {
                     self.life.vitals.stale_batches.add(1);
@@ -185,63 +225,77 @@ impl Aggregator {
         }
     }
 
-    /// The bus no longer has what the replay needs: the lane's own files do.
+    /// The bus no longer has what the replay needs: the lane's own files do. It has no slot and no reader
+    /// until it is back.
     fn restore(&mut self, partition: Partition, ctx: &mut Context<Self>) {
-        let Some(slot) = self.slots.get(&partition) else { return };
-        let (id, store) = (slot.lane.id(), self.parts.clone());
-        let (life, settings) = (self.life.clone(), self.parts.settings.clone());
+        let Some(slot) = self.slots.remove(&partition) else { return };
+        ctx.cancel_future(slot.reader);
+        self.life.vitals.stale_batches.add(slot.waiting.len() as u64);
+        let (id, parts, life) = (slot.lane.id(), self.parts.clone(), self.life.clone());
         let restoring = async move {
             let _attempt = life.attempt("restore from live files");
             let pause = Arc::new(super::Declared(life.clone()));
-            let committer = Committer::open(&settings, store.store, pause, store.clock).await?;
+            let committer = Committer::open(&parts.settings, parts.store, pause, parts.clock).await?;
             let mut lane = committer.lane(id, 0);
             committer.restore(&mut lane).await?;
             Ok(lane)
         };
-        ctx.spawn(restoring.into_actor(self).map(move |lane: Result<Lane>, aggregator, ctx| match lane {
-            Ok(lane) => aggregator.assign(partition, lane, 0, ctx),
+        self.then(restoring, ctx, move |aggregator, lane: Result<Lane>, ctx| match lane {
+            Ok(lane) => aggregator.assign(partition, lane, Fresh::default(), ctx),
             Err(fault) => aggregator.failed(&fault, ctx),
-        }));
-    }
-
-    fn count(&self, counts: &Counts, bytes: u64, lost: u64, partition: Partition) {
-        let vitals = &self.life.vitals;
-        vitals.records_in.add(counts.total());
-        vitals.bytes_in.add(bytes);
-        vitals.skipped.add(counts.skipped);
-        vitals.filtered.add(counts.filtered);
-        vitals.late.add(counts.late);
-        vitals.future.add(counts.future);
-        if lost > 0 {
-            vitals.lost.add(lost);
-            tracing::error!(actor = %self.life.id, partition, lost, "records lost: the bus had deleted them before they were counted");
-        }
+        });
     }
 
     /// Starts a commit of all lanes if it is time and none is on its way.
     fn commit_if_due(&mut self, ctx: &mut Context<Self>) {
-        let settings = &self.parts.settings;
-        let full = self.slots.values().any(|slot| slot.fresh >= settings.commit_records);
-        let drained = self.is_drained();
-        if !full && !drained && self.last_commit.elapsed() < settings.commit_interval {
+        let settings = self.parts.settings.clone();
+        let full = self.slots.values().any(|slot| slot.fresh.counts.total() >= settings.commit_records);
+        if !full && !self.is_drained() && self.last_commit.elapsed() < settings.commit_interval {
             return;
         }
-        let Some(mut committer) = self.committer.take() else { return };
-        let idle = settings.idle;
-        let mut sealed = Vec::new();
-        let mut records = 0;
-        for slot in self.slots.values_mut() {
-            let is_idle = slot.waiting.is_empty() && slot.last_record.elapsed() >= idle;
+        let (Some(mut committer), Some(topic)) = (self.committer.take(), self.topic.clone()) else { return };
+        self.last_commit = Instant::now();
+        let is_quiet = |slot: &Slot| slot.waiting.is_empty() && slot.last_record.elapsed() >= settings.idle;
+        let quiet: Vec<_> =
+            self.slots.iter().filter(|(_, slot)| is_quiet(slot)).map(|(&p, slot)| (p, slot.lane.at())).collect();
+        if quiet.is_empty() {
+            return self.commit(committer, &BTreeMap::new(), ctx);
+        }
+        let (life, bus) = (self.life.clone(), self.parts.bus.clone());
+        let looking = async move {
+            let _attempt = life.attempt("look for the others' watermarks");
+            committer.refresh().await?;
+            // Quiet is only who was read to its end: a reader that cannot read is not.
+            let mut idle = BTreeMap::new();
+            for (partition, at) in quiet {
+                if at >= bus.watermarks(&topic, partition).await?.high {
+                    idle.insert(partition, at);
+                }
+            }
+            Ok((committer, idle))
+        };
+        self.then(looking, ctx, |aggregator, looked: Result<_>, ctx| match looked {
+            Ok((committer, idle)) => aggregator.commit(committer, &idle, ctx),
+            Err(fault) => aggregator.failed(&fault, ctx),
+        });
+    }
+
+    /// Seals every lane and commits; a lane that still stands where it was `idle` follows the others.
+    fn commit(&mut self, mut committer: Committer, idle: &BTreeMap<Partition, Offset>, ctx: &mut Context<Self>) {
+        let (mut sealed, mut fresh) = (Vec::new(), Fresh::default());
+        for (partition, slot) in &mut self.slots {
+            let is_idle = slot.waiting.is_empty() && idle.get(partition) == Some(&slot.lane.at());
             let follow = if is_idle { committer.snapshot().watermark_of_others(slot.lane.id()) } else { None };
             if let Some(seal) = slot.lane.seal(follow) {
-                records += std::mem::take(&mut slot.fresh);
+                fresh.add(std::mem::take(&mut slot.fresh));
                 sealed.push(seal);
             }
         }
-        self.last_commit = Instant::now();
         if sealed.is_empty() {
             self.committer = Some(committer);
-            if drained && let Some(drain) = self.draining.take() {
+            if self.is_drained()
+                && let Some(drain) = self.draining.take()
+            {
                 let _ = drain.done.send(());
             }
             return;
@@ -252,25 +306,26 @@ impl Aggregator {
             let outcome = committer.commit(&proposal).await;
             (committer, outcome)
         };
-        ctx.spawn(committing.into_actor(self).map(move |(committer, outcome), aggregator, ctx| match outcome {
-            Ok(Outcome::Committed { version }) => aggregator.committed(committer, version, records, ctx),
+        self.then(committing, ctx, move |aggregator, (committer, outcome), ctx| match outcome {
+            Ok(Outcome::Committed { version }) => aggregator.committed(committer, version, &fresh, ctx),
             Ok(Outcome::Superseded { lanes }) => {
                 tracing::info!(actor = %aggregator.life.id, ?lanes, "another writer committed first, rebuilding the state");
+                // Two that live take turns, with a pause that grows.
+                aggregator.failures += 1;
                 aggregator.open(ctx);
             }
             Err(fault) => aggregator.failed(&fault, ctx),
-        }));
+        });
     }
 
-    fn committed(&mut self, committer: Committer, version: u64, records: u64, ctx: &mut Context<Self>) {
+    fn committed(&mut self, committer: Committer, version: u64, fresh: &Fresh, ctx: &mut Context<Self>) {
+        self.count(fresh);
         let vitals = &self.life.vitals;
         vitals.commits.add(1);
-        vitals.records_out.add(records);
         vitals.last_success.set(self.parts.clock.now());
-        let own = |id: LaneId| self.slots.contains_key(&id.partition);
-        let watermarks = committer.snapshot().lanes().filter(|(id, _)| own(*id)).map(|(_, p)| p.watermark);
-        vitals.watermark.set(watermarks.min().flatten().unwrap_or(0));
-        tracing::debug!(actor = %self.life.id, version, records, "table committed");
+        let watermark = |slot: &Slot| committer.snapshot().positions(slot.lane.id()).and_then(|p| p.watermark);
+        vitals.watermark.set(self.slots.values().map(watermark).min().flatten().unwrap_or(0));
+        tracing::debug!(actor = %self.life.id, version, records = fresh.counts.total(), "table committed");
         self.life.progress();
         self.failures = 0;
         self.committer = Some(committer);
@@ -281,13 +336,28 @@ impl Aggregator {
         }
     }
 
+    fn count(&self, Fresh { counts, bytes, lost }: &Fresh) {
+        let vitals = &self.life.vitals;
+        vitals.records_in.add(counts.total());
+        vitals.records_out.add(counts.total());
+        vitals.bytes_in.add(*bytes);
+        vitals.skipped.add(counts.skipped);
+        vitals.filtered.add(counts.filtered);
+        vitals.late.add(counts.late);
+        vitals.future.add(counts.future);
+        if *lost > 0 {
+            vitals.lost.add(*lost);
+            tracing::error!(actor = %self.life.id, lost, "records lost: the bus had deleted them before they were counted");
+        }
+    }
+
     /// Whether a drain is on and every lane has come to its end.
     fn is_drained(&self) -> bool {
         let Some(drain) = &self.draining else { return false };
         let at_end = |(partition, slot): (&Partition, &Slot)| {
             !slot.lane.is_replaying() && slot.lane.at() >= drain.until.get(partition).copied().unwrap_or(0)
         };
-        self.topic.is_some() && !self.slots.is_empty() && self.slots.iter().all(at_end)
+        self.num_lanes > 0 && self.slots.len() == self.num_lanes && self.slots.iter().all(at_end)
     }
 }
 
@@ -297,11 +367,32 @@ async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened
     let topic = parts.bus.topic(&settings.topic).await?;
     let topic = topic.ok_or_else(|| Fault::user(format!("topic {} does not exist", settings.topic)))?;
     let pause = Arc::new(super::Declared(life.clone()));
-    let committer = Committer::open(settings, parts.store.clone(), pause, parts.clock.clone()).await?;
+    let mut committer = Committer::open(settings, parts.store.clone(), pause, parts.clock.clone()).await?;
+    if let Some((other, _)) = committer.snapshot().lanes().find(|(lane, _)| lane.topic != topic.id) {
+        let text = format!(
+            "table {}: topic {} is {} now, the table was built on {}: the topic was deleted and created anew; \
+             give the table another path",
+            settings.path, topic.name, topic.id, other.topic
+        );
+        return Err(Fault::user(text).kind(Kind::Recreated));
+    }
     let mut lanes = Vec::new();
     for partition in partitions_of(life.id.replica, parts.replicas, topic.num_partitions) {
-        let start: Offset = parts.bus.watermarks(&topic, partition).await?.low;
-        lanes.push((partition, committer.lane(LaneId { topic: topic.id, partition }, start)));
+        let ends = parts.bus.watermarks(&topic, partition).await?;
+        let lane = committer.lane(LaneId { topic: topic.id, partition }, ends.low);
+        let next = lane.sealed().next;
+        if next > ends.high {
+            let (table, name, high) = (&settings.path, &topic.name, ends.high);
+            let text = format!("table {table} stands at {name}-{partition}@{next}, and the bus ends at {high}");
+            return Err(Fault::data(format!("{text}: the bus has lost records or was replaced")).kind(Kind::Lost));
+        }
+        lanes.push((partition, lane));
+    }
+    let begun: Vec<_> = lanes.iter_mut().filter_map(|(_, lane)| lane.begin()).collect();
+    if !begun.is_empty()
+        && let Outcome::Superseded { .. } = committer.commit(&Proposal::new(begun)).await?
+    {
+        return Err(Fault::external(format!("table {}: another writer has begun its lanes", settings.path)));
     }
     Ok((topic, committer, lanes))
 }

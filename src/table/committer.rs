@@ -143,7 +143,7 @@ impl Committer {
         if write {
             cross("table.live_written");
         }
-        let change = Change { commit: proposal.commit, lanes };
+        let change = Change { commit: proposal.commit, whole: write, lanes };
         let Self { store, pause, snapshot, definition, .. } = self;
         delta::commit(&**store, &**pause, snapshot, definition, &change, self.clock.now()).await
     }

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use serde_json::Value;
 
 use super::{
-    Columns, Committer, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, parquet, testing,
+    Columns, Committer, Lane, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, parquet, testing,
     window::Cell as Number,
 };
 use crate::{
@@ -80,6 +80,12 @@ async fn life(parts: &Parts) -> Result<()> {
     let mut lanes = Vec::new();
     for &partition in &parts.partitions {
         lanes.push(committer.lane(LaneId { topic: parts.topic.id, partition }, 0));
+    }
+    let begun: Vec<_> = lanes.iter_mut().filter_map(Lane::begin).collect();
+    if !begun.is_empty()
+        && let Outcome::Superseded { .. } = commit(parts, &mut committer, &Proposal::new(begun)).await?
+    {
+        return Err(Fault::external("begun by another"));
     }
     loop {
         let mut drained = parts.ends.get().is_some();

@@ -114,6 +114,16 @@ impl Lane {
         Taken::Counted { counts, lost: gone.iter().map(|(from, to)| to - from).sum() }
     }
 
+    /// The first commit of a lane that never made one: where it begins is stored before anything is
+    /// taken, or what the bus forgets by the time of the first commit would be missing in silence.
+    pub fn begin(&mut self) -> Option<Sealed> {
+        if self.sealed.seq > 0 {
+            return None;
+        }
+        self.sealed.seq = 1;
+        Some(Sealed { lane: self.id, built_on: 0, positions: self.sealed, hours: Vec::new() })
+    }
+
     /// Ends a commit where the lane stands; `None` if there is nothing to say.
     ///
     /// `follow` is the watermark of the idle rule, when it applies.
@@ -187,6 +197,17 @@ mod tests {
         let mut restored = lane(Some(stored));
         restored.restore(Vec::new());
         assert_eq!(restored.take(&batch(52, &[], 60, Why::Retention)), counted(0, 8));
+    }
+
+    #[test]
+    fn a_lane_without_a_commit_begins_with_one_that_says_where() {
+        let mut lane = lane(None);
+        let begun = lane.begin().unwrap();
+        assert_eq!((begun.built_on, begun.hours.len()), (0, 0));
+        assert_eq!(begun.positions, Positions { seq: 1, next: 100, rewind: 100, watermark: None });
+        assert_eq!((lane.begin(), lane.seal(None)), (None, None));
+        lane.take(&batch(100, &[100], 101, Why::Marker));
+        assert_eq!(lane.seal(None).unwrap().built_on, 1);
     }
 
     #[test]

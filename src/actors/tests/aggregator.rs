@@ -16,6 +16,30 @@ const EACH: u64 = 100;
 const NUM_RECORDS: u64 = 100 * EACH;
 const MINUTE: Millis = 60_000;
 
+fn settings() -> table::Settings {
+    let measures = testing::settings().measures.into_iter().take(1).collect();
+    table::Settings { topic: "t".into(), measures, commit_records: EACH, ..testing::settings() }
+}
+
+fn parts(settings: table::Settings, bus: SharedBus, store: &Arc<Watched>) -> AggregatorParts {
+    let clock = Arc::new(SystemClock);
+    AggregatorParts { settings: Arc::new(settings), replicas: 1, bus, store: store.clone(), clock }
+}
+
+fn text((time, wiki): (Millis, &str)) -> String {
+    format!(r#"{{"wiki":"{wiki}","timestamp":{}.{:03}}}"#, time / 1_000, time % 1_000)
+}
+
+async fn view(store: &Watched) -> table::View {
+    table::show(store, &settings().path, None, None).await.unwrap().unwrap()
+}
+
+async fn drain(aggregator: &Ref<Aggregator>, until: BTreeMap<Partition, Offset>) {
+    let (done, answered) = oneshot::channel();
+    aggregator.order(Drain { until, done }).await.unwrap();
+    answered.await.unwrap();
+}
+
 #[actix::test]
 async fn an_aggregator_restarted_a_hundred_times_over_its_commits_counts_each_record_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -25,43 +49,87 @@ async fn an_aggregator_restarted_a_hundred_times_over_its_commits_counts_each_re
     let edit = |n: u64| {
         (begun + (n as Millis) * 5 * MINUTE / NUM_RECORDS as Millis, ["dewiki", "enwiki"][(n % 3 / 2) as usize])
     };
-    let text = |(time, wiki): (Millis, &str)| {
-        format!(r#"{{"wiki":"{wiki}","timestamp":{}.{:03}}}"#, time / 1_000, time % 1_000)
-    };
     let mut expected = BTreeMap::<_, u64>::new();
     for (time, wiki) in (0..NUM_RECORDS).map(edit) {
         *expected.entry((time / MINUTE * MINUTE, wiki.to_owned())).or_default() += 1;
     }
 
     let store = Watched::new(false);
-    let settings = table::Settings {
-        topic: "t".into(),
-        measures: testing::settings().measures.into_iter().take(1).collect(),
-        commit_records: EACH,
-        ..testing::settings()
-    };
-    let path = settings.path.clone();
-    let parts = AggregatorParts {
-        settings: Arc::new(settings),
-        replicas: 1,
-        bus: bus.clone(),
-        store: store.clone(),
-        clock: Arc::new(SystemClock),
-    };
+    let parts = parts(settings(), bus.clone(), &store);
     let mut tree = tree();
     let aggregator = child(&mut tree, "edits", move |life| Aggregator::new(life, parts.clone()));
     let root = start(tree);
     let feed = async |life| send(&bus, (life * EACH..(life + 1) * EACH).map(|n| text(edit(n)))).await;
     restart_a_hundred_times(&root, &aggregator, &store.witness, feed).await;
-    let shown = || async { table::show(&*store, &path, None, None).await.unwrap().unwrap() };
-
-    let (done, answered) = oneshot::channel();
-    aggregator.order(Drain { until: BTreeMap::from([(0, NUM_RECORDS)]), done }).await.unwrap();
-    answered.await.unwrap();
-    let rows = shown().await.rows.into_iter();
+    drain(&aggregator, BTreeMap::from([(0, NUM_RECORDS)])).await;
+    let rows = view(&store).await.rows.into_iter();
     let counted = rows.map(|row| match row.cells[..] {
         [table::window::Cell::Long(edits)] => ((row.window_start, row.keys[0].clone()), edits as u64),
         ref other => panic!("{other:?}"),
     });
     assert_eq!(counted.collect::<BTreeMap<_, _>>(), expected);
+    assert_eq!(
+        aggregator.vitals().records_out.get(),
+        NUM_RECORDS,
+        "each record counts once, however often it was taken"
+    );
+}
+
+/// A partition that nothing comes from because it cannot be read is not idle: taken for idle, all that
+/// it holds would be late for ever.
+#[actix::test]
+async fn a_partition_that_was_not_read_to_its_end_does_not_follow_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = bus_of(folder.path(), 2).await;
+    let now = SystemClock.now();
+    send_to(&inner, 0, (0..10).map(|n| text((now - 1_000 * n, "enwiki")))).await;
+    // Three hours behind the other.
+    send_to(&inner, 1, (0..10).map(|n| text((now - 180 * MINUTE + 1_000 * n, "dewiki")))).await;
+    let (bus, store) = (WatchedBus::new(inner, true), Watched::new(false));
+    let at_once = Duration::from_millis(5);
+    let parts = parts(table::Settings { idle: at_once, commit_interval: at_once, ..settings() }, bus.clone(), &store);
+    let mut tree = tree();
+    let aggregator = child(&mut tree, "edits", move |life| Aggregator::new(life, parts.clone()));
+    let _root = start(tree);
+    // The other one is committed, and many more intervals go by.
+    let watermarks = async || view(&store).await.positions.iter().map(|(_, p)| p.watermark).collect::<Vec<_>>();
+    let begun = async || table::show(&*store, &settings().path, None, None).await.unwrap().is_some();
+    while !begun().await || watermarks().await.iter().flatten().count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Nothing tells of what does not happen: this is a hundred times the idle time.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(watermarks().await.last(), Some(&None), "it followed before it was read");
+    }
+    bus.held.send_replace(false);
+    drain(&aggregator, BTreeMap::from([(0, 10), (1, 10)])).await;
+    assert_eq!((aggregator.vitals().late.get(), aggregator.vitals().records_out.get()), (0, 20));
+    // Read to its end and quiet, it follows.
+    while watermarks().await[1] != watermarks().await[0] {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[actix::test]
+async fn a_table_of_another_topic_of_the_same_name_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bus, store) = (bus(folder.path()).await, Watched::new(false));
+    send(&bus, (0..10).map(|n| text((SystemClock.now() - n, "enwiki")))).await;
+    let made = parts(settings(), bus.clone(), &store);
+    let again = made.clone();
+    let mut first = tree();
+    let aggregator = child(&mut first, "edits", move |life| Aggregator::new(life, made.clone()));
+    let root = start(first);
+    drain(&aggregator, BTreeMap::from([(0, 10)])).await;
+    drop(root);
+    bus.delete_topic(&"t".into()).await.unwrap();
+    let cleanup = Cleanup::Delete { retention_ms: None, retention_bytes: None };
+    bus.ensure_topic(&TopicSpec { name: "t".into(), num_partitions: 1, cleanup }).await.unwrap();
+    let before = view(&store).await;
+    let mut second = tree();
+    child(&mut second, "edits", move |life| Aggregator::new(life, again.clone()));
+    let why = start_and_give_up(second).await;
+    assert!(why.contains("deleted and created anew; give the table another path"), "{why}");
+    assert_eq!(view(&store).await, before);
 }

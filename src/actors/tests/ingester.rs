@@ -66,7 +66,7 @@ pub(super) async fn drain(ingester: &Ref<Ingester>) {
 async fn an_ingester_restarted_a_hundred_times_over_its_transactions_sends_each_event_once() {
     let folder = tempfile::tempdir().unwrap();
     let bus = bus(folder.path()).await;
-    let watched = Arc::new(WatchedBus { inner: bus.clone(), witness: Witness::new() });
+    let watched = WatchedBus::new(bus.clone(), false);
     let (settings, link) = (collector(folder.path(), "http://127.0.0.1:9"), Link::default());
     let owner = Owner { source: "p/collect".to_owned(), node: "n".into(), incarnation: Uuid::new_v4() };
     let (mut writer, _) = Writer::open(&settings.spool, &owner, &link.spool, Arc::new(SystemClock)).unwrap();

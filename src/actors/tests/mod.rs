@@ -28,7 +28,7 @@ use crate::{
         Bus, Cleanup, Outgoing, Producer, Reader, SharedBus, TopicInfo, TopicSpec, Watermarks,
         embedded::{EmbeddedBus, Settings},
     },
-    model::{ActorId, Offset, Partition, SystemClock, TopicName},
+    model::{ActorId, Batch, Offset, Partition, SystemClock, TopicName},
     store::{Entry, Put, Renamed, Store, StorePath, StoreWriter, memory::MemoryStore},
     supervise::{
         Here, Ref, Root, Spec, Tree,
@@ -127,10 +127,34 @@ impl Store for Watched {
     }
 }
 
-/// A bus whose transactions are watched.
+/// A bus whose transactions are watched, and whose readers of partition 1 wait while they are held.
 struct WatchedBus {
     inner: SharedBus,
     witness: Witness,
+    held: watch::Sender<bool>,
+}
+
+impl WatchedBus {
+    fn new(inner: SharedBus, held: bool) -> Arc<Self> {
+        Arc::new(Self { inner, witness: Witness::new(), held: watch::Sender::new(held) })
+    }
+}
+
+struct HeldReader {
+    inner: Box<dyn Reader>,
+    held: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Reader for HeldReader {
+    async fn next(&mut self) -> Result<Batch> {
+        let _ = self.held.wait_for(|held| !held).await;
+        self.inner.next().await
+    }
+
+    fn position(&self) -> Offset {
+        self.inner.position()
+    }
 }
 
 struct WatchedProducer {
@@ -168,7 +192,11 @@ impl Bus for WatchedBus {
     }
 
     async fn reader(&self, topic: &TopicInfo, partition: Partition, from: Offset) -> Result<Box<dyn Reader>> {
-        self.inner.reader(topic, partition, from).await
+        let inner = self.inner.reader(topic, partition, from).await?;
+        if partition != 1 {
+            return Ok(inner);
+        }
+        Ok(Box::new(HeldReader { inner, held: self.held.subscribe() }))
     }
 
     async fn watermarks(&self, topic: &TopicInfo, partition: Partition) -> Result<Watermarks> {
@@ -190,23 +218,32 @@ impl Bus for WatchedBus {
 
 /// An embedded bus with topic `t`, its dead letters and the positions.
 async fn bus(folder: &Path) -> SharedBus {
+    bus_of(folder, 1).await
+}
+
+async fn bus_of(folder: &Path, num_partitions: u32) -> SharedBus {
     let bus = EmbeddedBus::open(Settings { path: folder.join("bus") }, Arc::new(SystemClock)).unwrap();
     let keep = Cleanup::Delete { retention_ms: None, retention_bytes: None };
     let topics = [("t", keep), ("t.dead_letters", keep), (crate::collect::POSITIONS_TOPIC, Cleanup::Compact)];
     for (name, cleanup) in topics {
-        bus.ensure_topic(&TopicSpec { name: name.into(), num_partitions: 1, cleanup }).await.unwrap();
+        let num_partitions = if name == "t" { num_partitions } else { 1 };
+        bus.ensure_topic(&TopicSpec { name: name.into(), num_partitions, cleanup }).await.unwrap();
     }
     Arc::new(bus)
 }
 
 /// Puts these values onto topic `t`.
 async fn send(bus: &SharedBus, values: impl Iterator<Item = String>) {
+    send_to(bus, 0, values).await;
+}
+
+async fn send_to(bus: &SharedBus, partition: Partition, values: impl Iterator<Item = String>) {
     let mut producer = bus.producer("test").await.unwrap();
     let values: Vec<_> = values.collect();
     for some in values.chunks(500) {
         let record = |value: &String| Outgoing {
             topic: "t".into(),
-            partition: 0,
+            partition,
             key: None,
             value: Some(Bytes::copy_from_slice(value.as_bytes())),
             headers: Vec::new(),
@@ -232,6 +269,13 @@ fn tree() -> Tree {
         backoff: Backoff { base: at_once, cap: at_once, healthy: Duration::from_secs(60) },
     };
     Tree::new(Vitals::new(id("supervisor")), supervision, Arc::new(Here), Arc::new(SystemClock))
+}
+
+/// Starts what is expected to give up; answers with why.
+async fn start_and_give_up(tree: Tree) -> String {
+    let (said, mut told) = watch::channel(String::new());
+    let _root = tree.start(move |_: &ActorId, why: &str| drop(said.send_replace(why.to_owned()))).unwrap();
+    told.wait_for(|why| !why.is_empty()).await.unwrap().clone()
 }
 
 fn start(tree: Tree) -> Root {

@@ -245,7 +245,8 @@ fn stat_time(time: Millis) -> String {
 /// What a lane stores, in the order of the table in the module's text.
 pub const WHAT: [&str; 4] = ["seq", "next", "rewind", "watermark"];
 
-/// The application id under which a lane stores `what`.
+/// The application id under which a lane stores `what`; `table` is the id in the table's metadata,
+/// which stays when its folder is moved.
 pub fn app_id(table: &str, lane: LaneId, what: &str) -> String {
     format!("howdah/{table}/{}/{}/{what}", lane.topic, lane.partition)
 }

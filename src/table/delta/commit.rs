@@ -40,6 +40,9 @@ const RACES: u32 = 1000;
 pub struct Change {
     /// The commit's own uuid, the same for all tries of it.
     pub commit: Uuid,
+    /// Whether its files are there. Without them it is only looked for: it may have landed before, but
+    /// it must not now.
+    pub whole: bool,
     /// What it stores, at most once for a lane.
     pub lanes: Vec<LaneChange>,
 }
@@ -141,7 +144,11 @@ pub async fn commit(
         snapshot.refresh(store).await?;
         same_definition(snapshot, definition)?;
         match judge(snapshot, change)? {
-            Verdict::Fits => {}
+            Verdict::Fits if change.whole => {}
+            Verdict::Fits => {
+                rare("table.without_files");
+                return Ok(Outcome::Superseded { lanes: change.lanes.iter().map(|lane| lane.lane).collect() });
+            }
             Verdict::Landed(version) => return conclude(store, pause, snapshot, change, version).await,
             Verdict::Superseded(lanes) => {
                 rare("table.superseded");
@@ -252,11 +259,8 @@ fn actions(snapshot: &Snapshot, change: &Change, now: Millis) -> Vec<Action> {
         let whole = |number: u64| i64::try_from(number).ok();
         let versions = [whole(positions.seq), whole(positions.next), whole(positions.rewind), positions.watermark];
         for (what, version) in WHAT.into_iter().zip(versions) {
-            let txn = |version| Txn {
-                app_id: actions::app_id(snapshot.table().name(), *lane, what),
-                version,
-                last_updated: Some(now),
-            };
+            let txn =
+                |version| Txn { app_id: actions::app_id(snapshot.id(), *lane, what), version, last_updated: Some(now) };
             actions.extend(version.map(|version| Action { txn: Some(txn(version)), ..Action::default() }));
         }
         for NewFile { path, facts, .. } in files {

@@ -6,7 +6,7 @@
 //! protocol asked of them is the oldest: reader 1, writer 2.
 //!
 //! What a commit stores per lane (a partition of a topic of one identity) are `txn` entries, whose
-//! application id is `howdah/<table>/<topic identity>/<partition>/<what>`:
+//! application id is `howdah/<table's id>/<topic identity>/<partition>/<what>`:
 //!
 //! | what        | the entry's version |
 //! |-------------|---------------------|

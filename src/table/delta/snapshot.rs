@@ -50,6 +50,8 @@ pub struct File {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     table: StorePath,
+    // Of the metadata: the table's own, wherever it lies.
+    id: String,
     version: u64,
     definition: Definition,
     lanes: BTreeMap<LaneId, Committed>,
@@ -120,6 +122,11 @@ impl Snapshot {
         &self.table
     }
 
+    /// The table's own id, from its metadata.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// What the table is a function of.
     pub fn definition(&self) -> &Definition {
         &self.definition
@@ -174,8 +181,14 @@ impl Snapshot {
             readable(table, protocol)?;
         }
         let definition = definition_of(table, meta)?;
-        let mut snapshot =
-            Self { table: table.clone(), version: 0, definition, lanes: BTreeMap::new(), files: BTreeMap::new() };
+        let mut snapshot = Self {
+            table: table.clone(),
+            id: meta.id.clone(),
+            version: 0,
+            definition,
+            lanes: BTreeMap::new(),
+            files: BTreeMap::new(),
+        };
         snapshot.apply(&actions);
         Ok(snapshot)
     }
@@ -191,7 +204,7 @@ impl Snapshot {
                 self.files.insert(add.path.clone(), File::of(add));
             }
             if let Some(txn) = &action.txn
-                && let Some((lane, what)) = actions::of_app_id(self.table.name(), &txn.app_id)
+                && let Some((lane, what)) = actions::of_app_id(&self.id, &txn.app_id)
             {
                 let committed = self.lanes.entry(lane).or_default();
                 // Offsets and counts are never negative; a watermark before 1970 is.

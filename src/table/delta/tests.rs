@@ -59,7 +59,7 @@ fn change(partition: Partition, built_on: u64, next: u64, hours: &[(&str, bool)]
     };
     let positions = Positions { seq: built_on + 1, next, rewind: 1, watermark: None };
     let lanes = vec![LaneChange { lane, built_on, positions, files: hours.iter().map(file).collect() }];
-    Change { commit: Uuid::new_v4(), lanes }
+    Change { commit: Uuid::new_v4(), whole: true, lanes }
 }
 
 fn superseded(partitions: &[Partition]) -> Outcome {
@@ -120,7 +120,7 @@ async fn the_lines_are_those_of_the_protocol() {
 
     let one = lines(1);
     assert_eq!(one[0]["commitInfo"]["txnId"], json!(change.commit.to_string()));
-    let app = "howdah/wiki_edits_minute/00000000000000000000000000000007/3/";
+    let app = format!("howdah/{}/00000000000000000000000000000007/3/", meta["id"].as_str().unwrap());
     for (line, (what, version)) in [("seq", 1), ("next", 100), ("rewind", 1), ("watermark", NOW)].iter().enumerate() {
         let txn = json!({"appId": format!("{app}{what}"), "version": version, "lastUpdated": NOW});
         assert_eq!(one[line + 1], json!({ "txn": txn }));
@@ -208,8 +208,11 @@ async fn who_loses_the_race_to_its_own_lane_judges_anew_and_does_not_commit() {
 async fn a_zombie_that_reads_the_newest_version_is_superseded_all_the_same() {
     let store = Arc::new(Scripted::default());
     let (mut owner, mut zombie) = (Writer::open(&store).await, Writer::open(&store).await);
-    let both =
-        Change { lanes: [change(0, 0, 10, &[]).lanes, change(1, 0, 10, &[]).lanes].concat(), commit: Uuid::new_v4() };
+    let both = Change {
+        lanes: [change(0, 0, 10, &[]).lanes, change(1, 0, 10, &[]).lanes].concat(),
+        commit: Uuid::new_v4(),
+        whole: true,
+    };
     owner.commit(&both).await.unwrap();
     // A commit that only moves the watermark keeps `next`; the zombie, built before it, would
     // bring in records that are late by now.
@@ -218,6 +221,7 @@ async fn a_zombie_that_reads_the_newest_version_is_superseded_all_the_same() {
     owner.commit(&idle).await.unwrap();
     zombie.snapshot.refresh(&*store).await.unwrap();
     let late = Change {
+        whole: true,
         lanes: [change(0, 1, 20, &[(TWO, false)]).lanes, change(1, 1, 20, &[]).lanes].concat(),
         commit: Uuid::new_v4(),
     };
@@ -315,4 +319,34 @@ async fn an_idle_lane_follows_the_largest_watermark_of_its_topics_other_lanes() 
     assert_eq!(writer.snapshot.watermark_of_others(lane(0)), Some(50));
     assert_eq!(writer.snapshot.watermark_of_others(lane(1)), Some(90));
     assert_eq!(writer.snapshot.watermark_of_others(change.lanes[0].lane), None);
+}
+
+#[tokio::test]
+async fn a_table_that_was_moved_still_knows_its_lanes() {
+    let store = Arc::new(Scripted::default());
+    let mut writer = Writer::open(&store).await;
+    assert_eq!(writer.commit(&change(3, 0, 100, &[])).await.unwrap(), Outcome::Committed { version: 1 });
+    let (from, to) = (table(), StorePath::new("/elsewhere/edits").unwrap());
+    {
+        let mut files = store.files.lock().unwrap();
+        let moved = std::mem::take(&mut *files).into_iter().map(|(path, bytes)| {
+            (to.join(path.as_str().strip_prefix(from.as_str()).unwrap().trim_start_matches('/')), bytes)
+        });
+        files.extend(moved);
+    }
+    let snapshot = Snapshot::load(&*store, &to).await.unwrap().unwrap();
+    assert_eq!(snapshot.positions(lane(3)).unwrap().next, 100);
+}
+
+#[tokio::test]
+async fn a_commit_without_its_files_is_only_looked_for() {
+    let store = Arc::new(Scripted::default());
+    let mut writer = Writer::open(&store).await;
+    let absent = Change { whole: false, ..change(0, 0, 10, &[]) };
+    assert_eq!(writer.commit(&absent).await.unwrap(), superseded(&[0]));
+    assert_eq!(writer.snapshot.version(), 0);
+    let landed = change(0, 0, 10, &[(TWO, false)]);
+    assert_eq!(writer.commit(&landed).await.unwrap(), Outcome::Committed { version: 1 });
+    let again = Change { whole: false, ..landed };
+    assert_eq!(writer.commit(&again).await.unwrap(), Outcome::Committed { version: 1 });
 }

@@ -53,6 +53,15 @@ impl Counts {
     pub fn total(&self) -> u64 {
         self.counted + self.filtered + self.skipped + self.late + self.future
     }
+
+    /// These and those.
+    pub fn add(&mut self, those: &Self) {
+        self.counted += those.counted;
+        self.filtered += those.filtered;
+        self.skipped += those.skipped;
+        self.late += those.late;
+        self.future += those.future;
+    }
 }
 
 /// What a commit at some offset says: see [`Windows::seal`].
