@@ -30,7 +30,7 @@
 //! A part imports only what stands to its right (`tests/tidy.rs` holds it):
 //!
 //! `main → cli → recorded → node → actors, config → supervise → collect, archive, table → chain →
-//! bus, store → vitals → model, fault`
+//! bus, store → vitals, disk → model, fault`
 //!
 //! - [`cli`]: one file a command. [`recorded`]: recorded events, served as Wikimedia serves them.
 //! - [`node`]: wiring, the only place that names every kind of actor; ordered shutdown.
@@ -40,7 +40,8 @@
 //! - [`collect`], [`archive`], [`table`]: the hearts: protocols as plain `async fn`s over the traits
 //!   of bus and store, and pure functions below them. Nothing here knows an actor.
 //! - [`chain`], [`bus`], [`store`]: what they stand on.
-//! - [`vitals`]: every figure an actor counts, named once. [`model`], [`fault`]: the nouns.
+//! - [`vitals`]: every figure an actor counts, named once. [`disk`]: folders that outlive a power cut.
+//!   [`model`], [`fault`]: the nouns.
 //!
 //! # Invariants
 //!
@@ -75,6 +76,7 @@ pub mod chain;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod disk;
 pub mod failpoint;
 pub mod fault;
 pub mod model;

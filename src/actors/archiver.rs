@@ -167,7 +167,13 @@ impl Archiver {
             let (result, expected) = match &next {
                 Some(delivery) => match &delivery.message.batch {
                     Ok(batch) => (lane.take(batch, now).await, Some(batch.to)),
-                    Err(fault) => (Err(fault.clone()), None),
+                    Err(fault) => {
+                        // What was read before the reader's end is archived: it may be all that is left.
+                        if let Err(fault) = lane.roll().await {
+                            tracing::warn!(actor = %life.id, error = %fault, "the open segment was not published");
+                        }
+                        (Err(fault.clone()), None)
+                    }
                 },
                 None => (lane.roll().await.map(|published| published.into_iter().collect()), Some(lane.position())),
             };
@@ -190,7 +196,10 @@ impl Archiver {
     ) {
         let published = match result {
             Ok(published) => published,
-            Err(fault) => return self.failed(partition, fault, ctx),
+            Err(fault) => {
+                ctx.spawn(lane.abandon().into_actor(self));
+                return self.failed(partition, fault, ctx);
+            }
         };
         if let Some(Ok(batch)) = taken.as_ref().map(|delivery| &delivery.message.batch) {
             self.count_in(batch);

@@ -72,8 +72,8 @@ pub struct Ingester {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct TakeSpooled {
-    assignment: u64,
-    events: Result<Vec<Spooled>>,
+    pub(super) assignment: u64,
+    pub(super) events: Result<Vec<Spooled>>,
 }
 
 /// Send everything that is durable in the spool, and say so.

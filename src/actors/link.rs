@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     collect::{
-        ingest::Claim,
+        position::Claim,
         spool::{self, Place},
     },
     model::{Millis, Sequence},

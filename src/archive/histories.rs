@@ -16,7 +16,10 @@ use crate::{
     fault::{Fault, Kind, Result, Retry},
     model::{ActorId, Epoch, Incarnation, Offset},
     sim::{Owner, Sim, Weather, histories},
-    store::{Store, StorePath, model::What},
+    store::{
+        Store, StorePath,
+        model::{Durability, What},
+    },
 };
 
 const COUNT: u64 = 40_000;
@@ -32,12 +35,12 @@ const RARE: &[&str] = &[
     "archive.rewritten",
 ];
 
-fn spec(name: &str) -> TopicSpec {
+pub(super) fn spec(name: &str) -> TopicSpec {
     let cleanup = Cleanup::Delete { retention_ms: None, retention_bytes: None };
     TopicSpec { name: name.into(), num_partitions: 1, cleanup }
 }
 
-fn parts(sim: &Sim, owner: Owner, settings: &Arc<Settings>) -> Parts {
+pub(super) fn parts(sim: &Sim, owner: Owner, settings: &Arc<Settings>) -> Parts {
     Parts {
         actor: ActorId { pipeline: "p".into(), stage: "archive".into(), replica: 0 },
         node: "n".into(),
@@ -51,7 +54,7 @@ fn parts(sim: &Sim, owner: Owner, settings: &Arc<Settings>) -> Parts {
 }
 
 /// What an archiver does with its lane, without the mailbox: until the chain has reached `target`.
-async fn archiver(parts: Parts, topic: TopicInfo, target: Rc<Cell<Offset>>) -> Fault {
+pub(super) async fn archiver(parts: Parts, topic: TopicInfo, target: Rc<Cell<Offset>>) -> Fault {
     let mut attempt = 0;
     loop {
         match life(&parts, &topic, &target).await {
@@ -93,6 +96,9 @@ async fn life(parts: &Parts, topic: &TopicInfo, target: &Cell<Offset>) -> Result
 fn history(seed: u64) -> Result<(), String> {
     let mut sim = Sim::new(seed);
     let world = sim.world().clone();
+    if sim.one_in(2) {
+        world.durability(Durability::Scattered);
+    }
     let topic = world.topic(&spec("t"));
     world.topic(&spec("t.dead_letters"));
     let bucketed = sim.one_in(4);
@@ -179,12 +185,15 @@ fn payload(sim: &Sim, serial: &mut u32) -> Payload {
     }
 }
 
+fn is_entry(path: &str) -> bool {
+    let name = path.rsplit('/').next().and_then(|name| name.strip_suffix(".json"));
+    name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Somebody deletes the staging file of the last entry before it is renamed.
 fn plunder(sim: &Sim) {
     let files = sim.world().files();
-    let last = files
-        .iter()
-        .rfind(|(path, _)| path.contains("/_chain/") && path.ends_with(".json") && !path.ends_with("archive.json"));
+    let last = files.iter().rfind(|(path, _)| path.contains("/_chain/") && is_entry(path));
     let Some(staging) = last.and_then(|(_, bytes)| {
         let entry: Value = serde_json::from_slice(bytes).ok()?;
         Some(format!("/raw/{}", entry["staging"].as_str()?))
@@ -226,7 +235,7 @@ fn recreated(sim: &mut Sim, old: &TopicInfo, settings: &Arc<Settings>) -> Result
 }
 
 /// The archive, read without its own code, against what the bus ever held.
-fn check(sim: &Sim, topic: &TopicInfo, end: Offset) -> Result<(), String> {
+pub(super) fn check(sim: &Sim, topic: &TopicInfo, end: Offset) -> Result<(), String> {
     let world = sim.world();
     let files = world.files();
     let ever: BTreeMap<_, _> = world.records_ever(topic.id, 0).into_iter().map(|r| (r.offset, r.value)).collect();
@@ -236,7 +245,7 @@ fn check(sim: &Sim, topic: &TopicInfo, end: Offset) -> Result<(), String> {
     let mut next = 0;
     let mut finals = Vec::new();
     for (path, bytes) in files.range(folder.clone()..).take_while(|(path, _)| path.starts_with(&folder)) {
-        if !path.ends_with(".json") {
+        if !is_entry(path) {
             continue;
         }
         let entry: Value = serde_json::from_slice(bytes).map_err(|e| format!("{path}: {e}"))?;

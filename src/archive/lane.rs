@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Settings,
+    Settings, ends,
     entry::{Entry, FORMAT, Identity},
     naming::{Layout, lane_name, staging_start},
     segment::{Account, Framed, Open, Staging, frame},
@@ -68,6 +68,8 @@ pub struct Lane {
     letters: Option<Box<dyn Producer>>,
     unsent: Vec<DeadLetter>,
     open: Open,
+    /// The open segment's staging file, until an entry may name it.
+    begun: Option<StorePath>,
     position: Offset,
 }
 
@@ -85,6 +87,7 @@ impl Lane {
             letters: None,
             unsent: Vec::new(),
             open: Open::at(0),
+            begun: None,
             position: 0,
             parts,
             topic,
@@ -96,6 +99,10 @@ impl Lane {
         let last = lane.chain.last::<Entry>(&*lane.parts.store).await?;
         let next = match last {
             Some(last) => {
+                // Once more, because it was only read: its author may have died before it was durable, and
+                // then its file would be named by nothing after a power cut.
+                lane.chain.put(&*lane.parts.store, &*lane.parts.pause, &last).await?;
+                ends::same_bus(&lane.parts, &lane.topic, partition, &lane.chain, &last).await?;
                 lane.finish(&last).await?;
                 lane.reap(&last).await?;
                 last.next
@@ -171,6 +178,8 @@ impl Lane {
         }
         let open = std::mem::replace(&mut self.open, Open::at(next));
         let entry = self.close(open, next).await?;
+        // From here on an entry may name the file.
+        self.begun = None;
         let (standing, mine) = self.chain.put(&*self.parts.store, &*self.parts.pause, &entry).await?;
         cross("archive.entry_put");
         if !mine {
@@ -182,9 +191,25 @@ impl Lane {
         self.open = Open::at(standing.next);
         self.position = standing.next;
         let group = self.parts.actor.pipeline.as_str();
-        self.parts.bus.commit_offset(group, &self.topic, self.partition, standing.next).await?;
+        // For lag tools only: nothing here depends on it.
+        match self.parts.bus.commit_offset(group, &self.topic, self.partition, standing.next).await {
+            Err(fault) if fault.kind == Kind::Recreated => return Err(fault),
+            Err(fault) => tracing::warn!(lane = self.name(), error = %fault, "the group's offset was not committed"),
+            Ok(()) => {}
+        }
         cross("archive.offset_committed");
         Ok(Some(Published { entry: standing, mine }))
+    }
+
+    /// Ends a lane that has failed: a staging file that no entry can name any more goes, or each attempt
+    /// on a full disk would leave one. What cannot be deleted now is left to a later lane.
+    pub async fn abandon(self) {
+        if let Some(path) = &self.begun {
+            drop(self.open);
+            if let Err(fault) = self.parts.store.delete(path).await {
+                tracing::debug!(%path, error = %fault, "a staging file was left over");
+            }
+        }
     }
 
     fn name(&self) -> String {
@@ -224,6 +249,7 @@ impl Lane {
                         let uuid = fresh_uuid();
                         let path = self.layout.base.join(&self.layout.staging_name(self.open.start, uuid));
                         let codec = self.parts.settings.codec;
+                        self.begun = Some(path.clone());
                         none.insert(Staging::create(&*self.parts.store, &path, uuid, codec, record.time).await?)
                     }
                 };
@@ -350,7 +376,7 @@ impl Lane {
     /// The beginning of an empty list: where the topic begins today is put as an entry without a
     /// line, so that a writer with an older view of it cannot begin elsewhere.
     async fn begin(&mut self) -> Result<Offset> {
-        let low = self.parts.bus.watermarks(&self.topic, self.partition).await?.low;
+        let low = ends::begin(&self.parts, &self.topic, self.partition, &self.chain).await?;
         if low == 0 {
             return Ok(0);
         }

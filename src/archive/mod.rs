@@ -11,6 +11,7 @@
 //! <path>/                              flat, or with time buckets: <path>/20150912/0040/
 //!   0-00000000000000000000-00000000000000000220-abcd0123.jsonl      segments
 //!   _chain/<topic>/<topic identity>/archive.json                    whose archive this is
+//!   _chain/<topic>/<topic identity>/0/begin.json                    where the chain begins
 //!   _chain/<topic>/<topic identity>/0/00000000000000000000.json     entries
 //!   _chain/<topic>/<topic identity>/0/…-<uuid>.times                bus times of the lines
 //!   _staging/<topic>/<topic identity>/0/…-<uuid>                    files on their way
@@ -20,6 +21,7 @@
 //! record; nothing visible ever changes; an entry is put only after the rename of the one before
 //! is proven; dead letters and sidecar are durable before the entry that refers to them.
 
+mod ends;
 mod entry;
 #[cfg(test)]
 mod histories;
@@ -27,6 +29,9 @@ mod lane;
 mod naming;
 mod segment;
 pub mod verify;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -79,8 +79,8 @@ pub struct Verify<'a> {
     pub topic: &'a str,
     /// Read every byte.
     pub deep: bool,
-    /// The bus, for comparing what it still holds.
-    pub bus: Option<(&'a dyn Bus, TopicInfo)>,
+    /// The bus, for comparing what it still holds, and the group whose offsets the archiver commits.
+    pub bus: Option<(&'a dyn Bus, TopicInfo, String)>,
 }
 
 impl Verify<'_> {
@@ -90,19 +90,24 @@ impl Verify<'_> {
     /// Those of store and bus. What is wrong with the archive is no error but a finding.
     pub async fn run(&self, mut progress: impl FnMut(u64, u64)) -> Result<Report> {
         let mut report = Report::default();
+        // Before the chains: an archiver at work adds a file only when its entry stands.
+        let files = self.files().await?;
         let mut known = BTreeSet::new();
-        let mut todo = Vec::new();
+        let mut todo: Vec<(String, String, Entry, bool)> = Vec::new();
         let root = self.base.join("_chain").join(self.topic);
         for identity in self.folders(&root).await? {
             for partition in self.folders(&root.join(&identity)).await? {
                 let chain = Chain::new(root.join(&identity).join(&partition));
                 let entries = self.chain(&chain, &mut report).await?;
+                let num_entries = entries.len();
                 report.ends.insert(format!("{identity}/{partition}"), entries.last().map_or(0, |entry| entry.next));
-                todo.extend(entries.into_iter().map(|entry| (identity.clone(), partition.clone(), entry)));
+                let placed = |(at, entry)| (identity.clone(), partition.clone(), entry, at + 1 == num_entries);
+                todo.extend(entries.into_iter().enumerate().map(placed));
             }
         }
+        self.ends(&mut report).await?;
         let total = todo.len() as u64;
-        for (done, (identity, partition, entry)) in todo.into_iter().enumerate() {
+        for (done, (identity, partition, entry, is_last)) in todo.into_iter().enumerate() {
             report.segments += 1;
             report.lines += entry.count;
             report.bytes += entry.bytes;
@@ -112,26 +117,71 @@ impl Verify<'_> {
             }
             if let Some(target) = &entry.target {
                 let path = self.base.join(target);
-                if self.store.stat(&path).await?.is_none() {
-                    let staged = entry.staging.as_ref().map(|staging| self.base.join(staging));
-                    let staged = match staged {
-                        Some(staging) => self.store.stat(&staging).await?.is_some(),
-                        None => false,
-                    };
-                    // The last entry's rename is the next archiver's first step: not a loss.
-                    if !staged {
-                        let range = format!("entry {} promises {} lines there", entry.start, entry.count);
-                        report.find(What::Missing, &path, range);
+                match self.place(&entry, &path, is_last).await? {
+                    None => {
+                        let detail = format!("entry {} promises {} lines there", entry.start, entry.count);
+                        report.find(What::Missing, &path, detail);
                     }
-                } else if self.deep {
-                    self.deep(&identity, &partition, &entry, &path, &mut report).await?;
+                    Some((_, len)) if entry.codec == Codec::Plain && len != entry.bytes => {
+                        report.find(What::Altered, &path, format!("{len} bytes, the entry says {}", entry.bytes));
+                    }
+                    Some((at, _)) if self.deep => self.deep(&identity, &partition, &entry, &at, &mut report).await?,
+                    Some(_) => {}
                 }
                 known.insert(path);
             }
             progress(done as u64 + 1, total);
         }
-        self.strangers(&self.base, &known, &mut report).await?;
+        for path in files.into_iter().filter(|path| !known.contains(path)) {
+            let detail = "no entry of the chain names this file: it doubles a segment, or is not the archive's";
+            report.find(What::Unknown, path, detail);
+        }
         Ok(report)
+    }
+
+    /// Where the entry's file lies, and its length. Only the last entry's may still be staged: its
+    /// rename is the archiver's next step.
+    async fn place(&self, entry: &Entry, target: &StorePath, is_last: bool) -> Result<Option<(StorePath, u64)>> {
+        let staged = entry.staging.as_ref().filter(|_| is_last).map(|staging| self.base.join(staging));
+        // The target once more: the rename may come between two looks.
+        for path in [Some(target), staged.as_ref(), Some(target)].into_iter().flatten() {
+            if let Some(file) = self.store.stat(path).await? {
+                return Ok(Some((path.clone(), file.len)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where each chain ends, held against the bus: nothing between them may be gone, and neither may
+    /// have been put back to an earlier state.
+    async fn ends(&self, report: &mut Report) -> Result<()> {
+        let Some((bus, topic, group)) = &self.bus else { return Ok(()) };
+        for partition in 0..topic.num_partitions {
+            let key = format!("{}/{partition}", topic.id);
+            let begun = report.ends.contains_key(&key);
+            let end = report.ends.get(&key).copied().unwrap_or(0);
+            let place = format!("{}-{partition}", self.topic);
+            let committed = bus.committed_offset(group, topic, partition).await?.unwrap_or(0);
+            // After the chain was read: the archiver goes on meanwhile.
+            let ends = bus.watermarks(topic, partition).await?;
+            if end > ends.high {
+                let detail = format!("the archive ends at {end}, the bus at {}: it was put back", ends.high);
+                report.find(What::Broken, place, detail);
+            } else if committed > end && !self.has_entry_at(&key, end).await? {
+                let detail = format!("the archive ends at {end}, and had reached {committed}: it was put back");
+                report.find(What::Broken, place, detail);
+            } else if begun && end < ends.low && !self.has_entry_at(&key, end).await? {
+                let place = format!("{place}@[{end}, {})", ends.low);
+                report.find(What::Lost, place, "neither archived nor on the bus any more");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the chain has gone on from there since it was read.
+    async fn has_entry_at(&self, lane: &str, end: Offset) -> Result<bool> {
+        let folder = self.base.join("_chain").join(self.topic).join(lane);
+        Ok(Chain::new(folder).starts(self.store).await?.contains(&end))
     }
 
     async fn folders(&self, at: &StorePath) -> Result<Vec<String>> {
@@ -159,8 +209,9 @@ impl Verify<'_> {
                 let (a, b) = (start.min(end), start.max(end));
                 report.find(What::Broken, &place, format!("{what} offsets [{a}, {b})"));
             }
-            let holes: Offset = entry.holes.iter().map(|hole| hole.to - hole.from).sum();
-            if entry.count + holes != entry.next - entry.start {
+            let holes: Offset = entry.holes.iter().map(|hole| hole.to.saturating_sub(hole.from)).sum();
+            let has_file = entry.target.is_some() == (entry.count > 0);
+            if entry.count + holes != entry.next - entry.start || !has_file {
                 let sum = format!("{} lines and {holes} holes in [{}, {})", entry.count, entry.start, entry.next);
                 report.find(What::Broken, &place, sum);
             }
@@ -228,7 +279,7 @@ impl Verify<'_> {
         path: &StorePath,
         report: &mut Report,
     ) -> Result<()> {
-        let (Some((bus, topic)), Ok(partition)) = (&self.bus, partition.parse::<Partition>()) else { return Ok(()) };
+        let (Some((bus, topic, _)), Ok(partition)) = (&self.bus, partition.parse::<Partition>()) else { return Ok(()) };
         if topic.id.to_string() != identity || partition >= topic.num_partitions {
             return Ok(());
         }
@@ -236,7 +287,15 @@ impl Verify<'_> {
         if low >= entry.next {
             return Ok(());
         }
-        let records = read_range(*bus, topic, partition, entry.start.max(low), entry.next).await?;
+        let records = match read_range(*bus, topic, partition, entry.start.max(low), entry.next).await {
+            Ok(records) => records,
+            // The bus is damaged, which says nothing of the archive; the rest is to be known all the same.
+            Err(fault) if fault.kind == Kind::Lost => {
+                report.find(What::Altered, bus.describe(), fault.message);
+                return Ok(());
+            }
+            Err(fault) => return Err(fault),
+        };
         let values: Vec<_> = records
             .iter()
             .filter_map(|record| match frame(record) {
@@ -260,23 +319,17 @@ impl Verify<'_> {
         Ok(())
     }
 
-    /// Files among the data that no entry names.
-    async fn strangers(&self, at: &StorePath, known: &BTreeSet<StorePath>, report: &mut Report) -> Result<()> {
-        let mut folders = vec![at.clone()];
+    /// All files among the data.
+    async fn files(&self) -> Result<Vec<StorePath>> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.base.clone()]);
         while let Some(folder) = folders.pop() {
             for entry in self.store.list(&folder).await? {
-                if entry.name.starts_with(['_', '.']) {
-                    continue;
-                }
-                let path = folder.join(&entry.name);
-                if entry.folder {
-                    folders.push(path);
-                } else if !known.contains(&path) {
-                    let detail = "no entry of the chain names this file: it doubles a segment, or is not the archive's";
-                    report.find(What::Unknown, path, detail);
+                if !entry.name.starts_with(['_', '.']) {
+                    let path = folder.join(&entry.name);
+                    if entry.folder { folders.push(path) } else { files.push(path) }
                 }
             }
         }
-        Ok(())
+        Ok(files)
     }
 }

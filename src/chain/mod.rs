@@ -35,7 +35,8 @@ pub struct Standing {
     pub mine: bool,
 }
 
-/// Puts `bytes` at `path` if nothing stands there, and answers with what stands there then.
+/// Puts `bytes` at `path` if nothing stands there, and answers with what stands there then, durably:
+/// what is read after a put that gave no clear answer may not be on disk yet, so it is put again.
 ///
 /// # Errors
 /// [`Kind::Unknown`] when after many tries nothing stands there and it is not clear that
@@ -44,21 +45,19 @@ pub async fn decide(store: &dyn Store, pause: &dyn Pause, path: &StorePath, byte
     let mut attempt = 0;
     loop {
         let put = store.put_if_absent(path, bytes.clone()).await;
-        let fault = match store.read(path).await {
-            Ok(Some(standing)) => {
+        let fault = match (store.read(path).await, put) {
+            (Ok(Some(standing)), Ok(_)) => {
                 let mine = standing == bytes;
-                match &put {
-                    Err(_) if mine => rare("chain.mine_after_unclear_put"),
-                    _ if !mine => rare("chain.lost"),
-                    _ => {}
+                match mine {
+                    true if attempt > 0 => rare("chain.mine_after_unclear_put"),
+                    false => rare("chain.lost"),
+                    true => {}
                 }
                 return Ok(Standing { bytes: standing, mine });
             }
-            Ok(None) => match put {
-                Err(fault) => fault,
-                Ok(_) => Fault::external("was put and cannot be read back").unknown_effect(),
-            },
-            Err(fault) => fault.unknown_effect(),
+            (Ok(None), Ok(_)) => Fault::external("was put and cannot be read back").unknown_effect(),
+            (Ok(_), Err(fault)) => fault,
+            (Err(fault), _) => fault.unknown_effect(),
         };
         if fault.retry == Retry::Never {
             return Err(fault.at(path));
@@ -155,4 +154,80 @@ fn parse<E: Entry>(path: &StorePath, start: Offset, bytes: &[u8]) -> Result<E> {
         return Err(lost(format!("covers [{}, {}), its name says {start}", entry.start(), entry.next())));
     }
     Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::{
+        fault::Effect,
+        table::testing::{Mishap, NoPause, Scripted},
+    };
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Span {
+        start: Offset,
+        next: Offset,
+        who: String,
+    }
+
+    impl Entry for Span {
+        fn start(&self) -> Offset {
+            self.start
+        }
+
+        fn next(&self) -> Offset {
+            self.next
+        }
+    }
+
+    fn span(next: Offset, who: &str) -> Span {
+        Span { start: 0, next, who: who.to_owned() }
+    }
+
+    fn chain() -> Chain {
+        Chain::new(StorePath::new("/raw/_chain/t/0").unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_put_that_lands_late_is_adopted_whatever_was_built_since() {
+        let (store, chain, first) = (Arc::new(Scripted::default()), chain(), span(100, "a"));
+        store.next_puts(&[Mishap::Lost; ATTEMPTS as usize + 1]);
+        let fault = chain.put(&*store, &NoPause, &first).await.unwrap_err();
+        assert_eq!((fault.kind, fault.effect), (Kind::Unknown, Effect::Unknown));
+        // Now it lands, and its author has cut the segment anew.
+        let bytes = serde_json::to_vec(&first).unwrap().into();
+        store.files.lock().unwrap().insert(chain.path(0), bytes);
+        assert_eq!(chain.put(&*store, &NoPause, &span(300, "a")).await.unwrap(), (first.clone(), false));
+        assert_eq!(chain.last::<Span>(&*store).await.unwrap(), Some(first));
+    }
+
+    #[tokio::test]
+    async fn an_unclear_put_is_repeated_until_it_is_clear() {
+        for mishap in [Mishap::None, Mishap::Lost, Mishap::Unanswered, Mishap::DoneThenAway(3)] {
+            let (store, chain) = (Arc::new(Scripted::default()), chain());
+            store.next_puts(&[mishap]);
+            let (standing, mine) = chain.put(&*store, &NoPause, &span(100, "a")).await.unwrap();
+            assert_eq!((standing, mine), (span(100, "a"), true), "{mishap:?}");
+            assert_eq!(chain.starts(&*store).await.unwrap(), [0]);
+        }
+        let (store, chain) = (Arc::new(Scripted::default()), chain());
+        *store.rival.lock().unwrap() = serde_json::to_vec(&span(70, "b")).unwrap().into();
+        store.next_puts(&[Mishap::Beaten]);
+        assert_eq!(chain.put(&*store, &NoPause, &span(100, "a")).await.unwrap(), (span(70, "b"), false));
+    }
+
+    /// What is read may not be durable: only an answer says that it is.
+    #[tokio::test]
+    async fn what_stands_there_after_an_unclear_put_is_put_once_more_before_it_counts() {
+        let (store, chain) = (Arc::new(Scripted::default()), chain());
+        store.next_puts(&[Mishap::Unanswered; ATTEMPTS as usize + 1]);
+        let fault = chain.put(&*store, &NoPause, &span(100, "a")).await.unwrap_err();
+        assert_eq!(fault.kind, Kind::Unknown);
+        assert_eq!(chain.put(&*store, &NoPause, &span(100, "a")).await.unwrap(), (span(100, "a"), true));
+    }
 }

@@ -11,10 +11,10 @@ use super::{
 use crate::{
     archive::{
         Layout,
-        verify::{Report, Verify, What},
+        verify::{Finding, Report, Verify, What},
     },
     config::{self, Pipeline, StageKind},
-    fault::{Fault, Result},
+    fault::{Fault, Kind, Result},
     model::TopicId,
     node,
 };
@@ -77,21 +77,34 @@ pub fn run(command: &Command) -> Result<u8> {
 /// Those of bus and store.
 pub async fn verify(pipeline: &Pipeline, deep: bool) -> Result<Vec<(String, Report)>> {
     let store = node::open_store_to_read(&pipeline.store).await?;
-    let bus = node::open_bus_read_only(&pipeline.bus)?;
+    let (bus, damage) = match node::open_bus_read_only(&pipeline.bus) {
+        Ok(bus) => (Some(bus), None),
+        // Then above all one has to know of the archive.
+        Err(fault) => {
+            eprintln!("howdah: without the bus nothing is compared with it: {fault}");
+            (None, Some(fault).filter(|fault| fault.kind == Kind::Lost))
+        }
+    };
     let mut reports = Vec::new();
     for stage in &pipeline.stages {
         let StageKind::Archiver(settings) = &stage.kind else { continue };
-        let topic = bus.topic(&settings.topic).await?;
-        let id = topic.as_ref().map_or(TopicId(uuid::Uuid::nil()), |topic| topic.id);
+        let topic = match &bus {
+            Some(bus) => bus.topic(&settings.topic).await?.map(|topic| (&**bus, topic, pipeline.id.to_string())),
+            None => None,
+        };
+        let id = topic.as_ref().map_or(TopicId(uuid::Uuid::nil()), |(_, topic, _)| topic.id);
         let verify = Verify {
             store: &*store,
             base: Layout::new(settings, id, 0)?.base,
             topic: settings.topic.as_str(),
             deep,
-            bus: topic.map(|topic| (&*bus, topic)),
+            bus: topic,
         };
         let mut progress = Progress::new("segments");
-        let report = verify.run(|done, total| progress.at(done, total)).await?;
+        let mut report = verify.run(|done, total| progress.at(done, total)).await?;
+        let damage = damage.as_ref().map(|fault| fault.message.clone());
+        let finding = |detail| Finding { what: What::Altered, place: "the bus".to_owned(), detail };
+        report.findings.extend(damage.map(finding));
         reports.push((format!("{}/{}", pipeline.id, stage.id), report));
     }
     Ok(reports)

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use super::{
     IngestSettings, POSITIONS_TOPIC,
-    ingest::{Claim, Ingest, Parts, Spooled},
+    ingest::{Ingest, Parts, Spooled},
+    position::Claim,
     route::{Router, record_sequence},
 };
 use crate::{

@@ -1,88 +1,32 @@
 //! From the spool onto the bus, each event once: what an ingester owns.
 //!
-//! One bus transaction holds events and the new *position*: where the ingester stands in the
-//! spool. Positions lie in a compacted topic ([`POSITIONS_TOPIC`]), keyed by **source and spool uuid**, so that a spool
-//! that was lost and begun anew starts at its own beginning. The producer's id is the source's:
-//! opening it fences whoever sent for this source before.
+//! One bus transaction holds events and the new [position](super::position): where the ingester stands
+//! in the spool, keyed by **source and spool uuid**, so that a spool that was lost and begun anew starts
+//! at its own beginning. The producer's id is the source's: opening it fences whoever sent for this
+//! source before.
 //!
 //! *The records decide.* Each bears its spool sequence, and the position holds the last one of
 //! each target partition. On opening, both are compared: a transaction that was torn (records
 //! without position, or position without records) is mended by sending exactly what the topic's
 //! tail lacks.
 
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
     IngestSettings, POSITIONS_TOPIC,
+    position::{Claim, FORMAT, Position, Target, read_positions, refuse_if_newer},
     route::{ID, Router, SEQUENCE, SPOOL, record_sequence},
     tail::last_sequence,
 };
 use crate::{
-    bus::{Outgoing, Producer, SharedBus, TopicInfo, latest, letters::DeadLetter, read_range},
+    bus::{Outgoing, Producer, SharedBus, TopicInfo, letters::DeadLetter, read_range},
     failpoint::{cross, rare},
-    fault::{Effect, Fault, Kind, Result, Retry},
-    model::{ActorId, Epoch, Header, Millis, Offset, Partition, Sequence, TopicName, fresh_uuid},
+    fault::{Effect, Fault, Kind, Result},
+    model::{ActorId, Epoch, Header, Millis, Offset, Sequence, TopicName},
 };
-
-/// The version of [`Position`].
-const FORMAT: u32 = 1;
-
-/// Where the ingester stands in a spool: the value of a record in [`POSITIONS_TOPIC`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// The version of this text.
-    pub format: u32,
-    /// Of the ingester that wrote it.
-    pub epoch: Epoch,
-    /// Who that was: all lives of an ingester in one process.
-    #[serde(default)]
-    pub owner: Uuid,
-    /// The spool.
-    pub spool: Uuid,
-    /// The first sequence not sent.
-    pub next: Sequence,
-    /// The source's resume token after the last event sent; absent before the first.
-    pub token: Option<String>,
-    /// Where the source was begun: the wall time of the first start, ms since 1970.
-    pub since: Millis,
-    /// The last sequence sent to each place.
-    pub last: BTreeMap<Target, Sequence>,
-}
-
-/// Where an event goes to: a partition of the topic, or the topic of its dead letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub enum Target {
-    /// A partition of the topic.
-    Partition(Partition),
-    /// The dead letters.
-    Letters,
-}
-
-impl From<Target> for String {
-    fn from(target: Target) -> Self {
-        match target {
-            Target::Partition(partition) => partition.to_string(),
-            Target::Letters => "letters".to_owned(),
-        }
-    }
-}
-
-impl TryFrom<String> for Target {
-    type Error = std::num::ParseIntError;
-
-    fn try_from(text: String) -> std::result::Result<Self, Self::Error> {
-        if text == "letters" { Ok(Self::Letters) } else { text.parse().map(Self::Partition) }
-    }
-}
 
 /// What an ingester is made of.
 #[derive(Clone)]
@@ -138,31 +82,6 @@ impl Spooled {
         match self {
             Self::Event { token, .. } | Self::Letter { token, .. } => token.as_ref(),
         }
-    }
-}
-
-/// What the lives of one ingester hold of a source, over their restarts: who they are, and the highest
-/// epoch that one of them may have written. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    owner: Uuid,
-    epoch: Arc<Mutex<Option<Epoch>>>,
-}
-
-impl Default for Claim {
-    fn default() -> Self {
-        Self { owner: fresh_uuid(), epoch: Arc::default() }
-    }
-}
-
-impl Claim {
-    fn epoch(&self) -> Option<Epoch> {
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Before the write, whose answer may be lost.
-    fn raise(&self, epoch: Epoch) {
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
     }
 }
 
@@ -225,10 +144,10 @@ impl Ingest {
         let positions = topic_named(&parts, POSITIONS_TOPIC.into()).await?;
         // Before the producer is opened, so that an old owner stops without fencing the new one;
         // and after it, because only then nobody else writes.
-        refuse_if_newer(&parts, claim, &read_positions(&parts, &positions).await?)?;
+        refuse_if_newer(&parts.source, claim, &read_positions(&*parts.bus, &parts.source, &positions).await?)?;
         let producer = parts.bus.producer(&format!("ingest/{}", parts.source)).await?;
-        let all = read_positions(&parts, &positions).await?;
-        refuse_if_newer(&parts, claim, &all)?;
+        let all = read_positions(&*parts.bus, &parts.source, &positions).await?;
+        refuse_if_newer(&parts.source, claim, &all)?;
 
         let highest = all.values().max_by_key(|position| position.epoch);
         let epoch = Epoch(highest.map_or(0, |position| position.epoch.0) + 1);
@@ -369,7 +288,7 @@ impl Ingest {
             slots.push((target, sequence));
             records.push(record);
         }
-        records.push(self.position_record(&position)?);
+        records.push(position.record(&self.parts.source)?);
         cross("ingest.before_send");
         let offsets = match self.producer.send(records).await {
             Ok(offsets) => offsets,
@@ -423,30 +342,6 @@ impl Ingest {
             (SEQUENCE.to_owned(), Bytes::copy_from_slice(&sequence.to_be_bytes())),
         ]
     }
-
-    fn position_record(&self, position: &Position) -> Result<Outgoing> {
-        let text = serde_json::to_vec(position).map_err(|error| Fault::internal(error.to_string()))?;
-        Ok(Outgoing {
-            topic: POSITIONS_TOPIC.into(),
-            partition: 0,
-            key: Some(format!("{}/{}", self.parts.source, self.parts.spool.simple()).into()),
-            value: Some(text.into()),
-            headers: Vec::new(),
-        })
-    }
-}
-
-/// Another ingester has written this claim's epoch or a higher one.
-fn refuse_if_newer(parts: &Parts, claim: &Claim, all: &BTreeMap<Uuid, Position>) -> Result<()> {
-    let highest = all.values().filter(|position| position.owner != claim.owner).map(|position| position.epoch).max();
-    match (claim.epoch(), highest) {
-        (Some(held), Some(highest)) if highest >= held => {
-            rare("ingest.fenced_by_position");
-            let text = format!("source {} is owned by epoch {highest} of another, this one was {held}", parts.source);
-            Err(Fault::external(text).kind(Kind::Fenced).retry(Retry::Never))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The spool has lost its beginning, and nobody has seen that on the bus.
@@ -460,26 +355,6 @@ fn lost_begin(next: Sequence, first: Sequence) -> Fault {
 fn lost_end(next: Sequence, borne: Sequence, end: Sequence) -> Fault {
     let text = format!("event {next} is wanted, the bus has some below {borne}, but the spool ends at {end}");
     Fault::data(format!("{text}: put the spool's folder aside, a new one begins where the bus stands")).kind(Kind::Lost)
-}
-
-/// The positions of all the source's spools.
-async fn read_positions(parts: &Parts, topic: &TopicInfo) -> Result<BTreeMap<Uuid, Position>> {
-    let prefix = format!("{}/", parts.source);
-    let mut positions = BTreeMap::new();
-    for (key, record) in latest(&*parts.bus, topic).await? {
-        if key.strip_prefix(prefix.as_bytes()).is_none_or(|rest| rest.contains(&b'/')) {
-            continue;
-        }
-        let place = || format!("{POSITIONS_TOPIC}-0@{}", record.offset);
-        let position: Position = serde_json::from_slice(&record.value.clone().unwrap_or_default())
-            .map_err(|error| Fault::data(format!("is no position: {error}")).kind(Kind::Lost).at(place()))?;
-        if position.format != FORMAT {
-            let text = format!("position of format {}, this version reads {FORMAT}", position.format);
-            return Err(Fault::user(text).at(place()));
-        }
-        positions.insert(position.spool, position);
-    }
-    Ok(positions)
 }
 
 fn with_id(mut record: Outgoing, id: &Bytes) -> Outgoing {

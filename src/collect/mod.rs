@@ -3,17 +3,20 @@
 //! A source ([`sse`]) gives events with a token to resume by. A resume repeats, so what is known
 //! ([`seen`]) is dropped by the event's own id. What is new goes into the [`spool`], synced to disk
 //! within a moment, and from there onto the bus ([`ingest`]): one transaction holds events and the
-//! position, and after anything unclear the topic's [`tail`] decides what is still to be sent.
+//! [`position`], and after anything unclear the topic's [`tail`] decides what is still to be sent.
 //! [`route`] says which partition an event goes to.
 
 #[cfg(test)]
 mod histories;
 pub mod ingest;
+pub mod position;
 pub mod route;
 pub mod seen;
 pub mod spool;
 pub mod sse;
 pub mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::{path::PathBuf, time::Duration};
 

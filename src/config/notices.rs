@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{
     StageKind,
     keys::{File, Role},
-    quantity::{HOUR, MINUTE, show_duration},
+    quantity::{HOUR, MINUTE, show_duration, show_size},
     rules::{counted, same_bus},
     values,
 };
 use crate::{
+    archive,
     bus::{Cleanup, TopicSpec},
     collect::Source,
     model::{Pointer, StageId, TopicName},
@@ -36,16 +37,23 @@ pub fn of(file: &File, all: &[File]) -> Vec<String> {
                 let Source::Sse(sse) = &settings.source;
                 notices.extend(late_reconnect(id, &sse.url, sse.reconnect_after));
             }
+            Some(StageKind::Archiver(settings)) => {
+                let Some(spec) = spec_of(file, &settings.topic) else { continue };
+                notices.extend(retention_before_roll(id, settings, spec));
+            }
             Some(StageKind::Aggregator(settings)) => {
-                let spec = file.topics.iter().filter_map(|topic| topic.spec.as_ref());
-                let Some(spec) = spec.into_iter().find(|spec| spec.name == settings.topic) else { continue };
+                let Some(spec) = spec_of(file, &settings.topic) else { continue };
                 notices.extend(rows_to_sum(id, settings, spec, &keys_of(file, all, &spec.name)));
                 notices.extend(short_retention(id, settings, spec));
             }
-            Some(StageKind::Ingester { .. } | StageKind::Archiver(_)) | None => {}
+            Some(StageKind::Ingester { .. }) | None => {}
         }
     }
     notices
+}
+
+fn spec_of<'f>(file: &'f File, topic: &TopicName) -> Option<&'f TopicSpec> {
+    file.topics.iter().filter_map(|topic| topic.spec.as_ref()).find(|spec| spec.name == *topic)
 }
 
 /// What the ingesters of all files key a topic's records by.
@@ -105,4 +113,22 @@ fn short_retention(id: &StageId, table: &table::Settings, topic: &TopicSpec) -> 
             "topic {topic} keeps records for {retention}, but after a restart {id} reads again up to {needed} of them"
         )
     })
+}
+
+/// Until a segment is published only the bus has its records.
+fn retention_before_roll(id: &StageId, archive: &archive::Settings, topic: &TopicSpec) -> Option<String> {
+    let Cleanup::Delete { retention_ms, retention_bytes } = topic.cleanup else { return None };
+    let (age, bytes) = (archive.roll_age, archive.roll_bytes);
+    let too_soon = retention_ms.is_some_and(|ms| Duration::from_millis(ms.unsigned_abs()) <= 2 * age);
+    let too_small = retention_bytes.is_some_and(|most| most <= bytes.saturating_mul(2));
+    let kept = match (too_soon, too_small) {
+        (true, _) => show_duration(Duration::from_millis(retention_ms?.unsigned_abs())),
+        (_, true) => show_size(retention_bytes?),
+        _ => return None,
+    };
+    let (topic, age, bytes) = (&topic.name, show_duration(age), show_size(bytes));
+    Some(format!(
+        "topic {topic} keeps {kept}, and {id} publishes a segment after {age} or {bytes} only: what the bus deletes \
+         before that is lost"
+    ))
 }

@@ -18,6 +18,7 @@ use crate::{
     },
     collect,
     config::{BusSettings, Pipeline, Stage, StageKind, StoreSettings},
+    disk,
     fault::{Fault, Result},
     model::{ActorId, Clock, Epoch, NodeId, StageId, SystemClock, TopicName},
     store::{SharedStore, local::LocalStore},
@@ -105,6 +106,12 @@ pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
                 store
             }
         };
+        for stage in &pipeline.stages {
+            if let StageKind::Collector(settings) = &stage.kind {
+                disk::check_writable(&settings.spool.path)
+                    .map_err(|fault| fault.at(format!("spool of {}", stage.id)))?;
+            }
+        }
         for topic in &pipeline.topics {
             bus.ensure_topic(topic).await.map_err(|fault| fault.at(format!("topic {}", topic.name)))?;
         }

@@ -355,7 +355,7 @@ impl<A: Actor<Context = Context<A>> + Supervised> Drop for Runner<A> {
 fn death_of(fault: &Fault) -> Death {
     match (fault.kind, fault.domain, fault.retry) {
         (Kind::Fenced, ..) => Death::Fenced,
-        (_, Domain::User, Retry::Never) | (Kind::Recreated, ..) => Death::Hopeless,
+        (_, Domain::User, Retry::Never) | (Kind::Recreated | Kind::Lost, ..) => Death::Hopeless,
         _ => Death::Fault,
     }
 }

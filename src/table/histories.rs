@@ -20,7 +20,7 @@ use crate::{
     fault::{Fault, Result, Retry},
     model::{Clock, Millis, Offset, Partition, Pause},
     sim::{Owner, Sim, Weather, histories},
-    store::SharedStore,
+    store::{SharedStore, model::Durability},
 };
 
 const COUNT: u64 = 30_000;
@@ -133,6 +133,9 @@ async fn commit(parts: &Parts, committer: &mut Committer, proposal: &Proposal) -
 fn history(seed: u64) -> Result<(), String> {
     let mut sim = Sim::new(seed);
     let world = sim.world().clone();
+    if sim.one_in(2) {
+        world.durability(Durability::Scattered);
+    }
     let num_partitions = 1 + sim.below(3) as u32;
     let cleanup = Cleanup::Delete { retention_ms: None, retention_bytes: None };
     let topic = world.topic(&TopicSpec { name: "t".into(), num_partitions, cleanup });

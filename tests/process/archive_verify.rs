@@ -56,7 +56,9 @@ impl Copy {
     fn entries(&self) -> Vec<PathBuf> {
         let chain = self.data.join(ARCHIVE).join("_chain/wiki_changes");
         let identity = fs::read_dir(chain).unwrap().next().unwrap().unwrap().path();
-        files(&identity.join("0"), ".json")
+        let mut entries = files(&identity.join("0"), ".json");
+        entries.retain(|path| !path.ends_with("begin.json"));
+        entries
     }
 
     fn verify(&self, options: &[&str]) -> (i32, String, String) {

@@ -79,6 +79,61 @@ fn a_damaged_bus_is_named_and_nothing_is_written_over() {
     judge_archive(&repository("data/recentchange-2015-09-12.ndjson.gz"), &data, &[]);
 }
 
+/// Damage while it runs: whoever reads it says so and everything ends, at once and not after many
+/// tries; nothing is archived that was not served.
+#[test]
+fn a_bus_that_is_damaged_while_it_is_read_ends_everything_and_names_the_file() {
+    let folder = tempdir();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let events = repository("data/recentchange-2015-09-12.ndjson.gz");
+    let served = Served::start(&events, Options { speed: 400.0, ..Options::default() });
+    let file = data.join("bus/bus.sqlite");
+    // After an ordered end everything is in the file itself, nothing in its log.
+    let mut howdah = Running::start(&pipeline(), &data, &served.url, &log);
+    howdah.await_line(&["connected"]);
+    super::harness::wait_for("a part", || (served.progress().sent > 300).then_some(()), || howdah.log());
+    howdah.terminate_in_order();
+    let mut howdah = Running::start(&pipeline(), &data, &served.url, &log);
+    howdah.await_line(&["connected"]);
+    let len = fs::metadata(&file).unwrap().len();
+    let garbage = vec![0xa5; usize::try_from(len).unwrap() - 8_192];
+    let opened = fs::OpenOptions::new().write(true).open(&file).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&opened, &garbage, 8_192).unwrap();
+    let ended = howdah.end();
+    assert_eq!(ended.status.code(), Some(70), "{}", ended.log);
+    let last =
+        ended.log.lines().find(|line| line.contains("supervision gave up")).unwrap_or_else(|| panic!("{}", ended.log));
+    assert!(last.contains(file.to_str().unwrap()) && last.contains("put it aside"), "{last}");
+    judge_archive(&events, &data, &["--allow-prefix"]);
+}
+
+/// A disk that comes back without the last bytes of the spool, which the bus has: they do not come
+/// again, and what follows is not taken for them.
+#[test]
+fn a_spool_that_lost_its_end_goes_on_and_says_so() {
+    let folder = tempdir();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    let events = repository("data/recentchange-2015-09-12.ndjson.gz");
+    let served = Served::start(&events, Options { speed: 600.0, ..Options::default() });
+    let mut howdah = Running::start(&pipeline(), &data, &served.url, &log);
+    howdah.await_line(&["connected"]);
+    super::harness::wait_for("a part", || (served.progress().sent > 900).then_some(()), || howdah.log());
+    // In order, so that all of the spool is on the bus.
+    howdah.terminate_in_order();
+    let spool = data.join("spool/wikimedia");
+    let files = contents(&spool).into_iter().filter(|(path, _)| path.extension().is_some_and(|end| end == "spool"));
+    let (newest, bytes) = files.max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&newest).unwrap();
+    file.set_len(bytes.len() as u64 * 2 / 3).unwrap();
+
+    let mut howdah = Running::start(&pipeline(), &data, &served.url, &log);
+    howdah.await_records(&data, TOPIC, served.total);
+    let ended = howdah.terminate_in_order();
+    assert!(ended.log.contains("possible gap") && ended.log.contains("the spool has lost its end"), "{}", ended.log);
+    judge_archive(&events, &data, &[]);
+    judge_table(&events, &data, &[]);
+}
+
 #[test]
 fn a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on() {
     let folder = tempdir();

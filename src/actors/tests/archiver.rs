@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::{archive, model::Epoch};
+use crate::{
+    archive,
+    model::{Epoch, Incarnation, Why},
+    vitals::Death,
+};
 
 const NUM_RECORDS: u64 = 20_000;
 
@@ -15,8 +19,8 @@ struct House {
     root: Root,
 }
 
-/// An archiver of a topic that holds [`NUM_RECORDS`].
-async fn house(folder: &Path, held: bool) -> House {
+/// An archiver's parts, and its store; the topic holds [`NUM_RECORDS`].
+async fn parts(folder: &Path, held: bool) -> (ArchiverParts, Arc<Watched>) {
     let bus = bus(folder).await;
     send(&bus, (0..NUM_RECORDS).map(|n| format!("event {n}"))).await;
     let store = Watched::new(held);
@@ -29,6 +33,11 @@ async fn house(folder: &Path, held: bool) -> House {
         store: store.clone(),
         clock: Arc::new(SystemClock),
     };
+    (parts, store)
+}
+
+async fn house(folder: &Path, held: bool) -> House {
+    let (parts, store) = parts(folder, held).await;
     let mut tree = tree();
     let archiver = child(&mut tree, "archive", move |life| Archiver::new(life, parts.clone()));
     House { store, archiver, root: start(tree) }
@@ -84,4 +93,51 @@ async fn an_archiver_restarted_a_hundred_times_over_its_writes_archives_each_rec
     assert!(lines(&*house.store).await.len() < expected().len(), "the restarts came while it wrote");
     drain(&house.archiver).await;
     assert_eq!(lines(&*house.store).await, expected());
+}
+
+/// What was read for another life, under another assignment or for another place is no hole.
+#[actix::test]
+async fn a_batch_of_another_life_assignment_or_place_is_not_archived() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = house(folder.path(), false).await;
+    let (archiver, vitals) = (&house.archiver, house.archiver.vitals().clone());
+    while vitals.records_in.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let gap = |assignment| {
+        let batch = Batch { from: NUM_RECORDS - 999, records: Vec::new(), to: NUM_RECORDS - 500, why: Why::Marker };
+        TakeBatch { partition: 0, assignment, batch: Ok(batch) }
+    };
+    for assignment in 0..50 {
+        archiver.deliver(gap(assignment), Incarnation(0)).await.unwrap();
+    }
+    archiver.deliver(gap(1), Incarnation(1)).await.unwrap();
+    while vitals.stale_batches.get() < 51 {
+        tokio::task::yield_now().await;
+    }
+    assert!(vitals.life().restarts.is_empty(), "{:?}", vitals.life().restarts);
+    // Of the right life and assignment, and yet from elsewhere: not taken, and not passed over.
+    archiver.deliver(gap(2), Incarnation(1)).await.unwrap();
+    while vitals.life().restarts.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drain(archiver).await;
+    assert_eq!(vitals.life().restarts, BTreeMap::from([(Death::Fault, 1)]));
+    assert_eq!(lines(&*house.store).await, expected());
+}
+
+#[actix::test]
+async fn two_archivers_of_one_partition_adopt_each_others_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    let (parts, store) = parts(folder.path(), false).await;
+    let (mine, theirs) = (parts.clone(), parts);
+    let mut tree = tree();
+    let one = child(&mut tree, "archive", move |life| Archiver::new(life, mine.clone()));
+    let other = child(&mut tree, "rival", move |life| Archiver::new(life, theirs.clone()));
+    let _root = start(tree);
+    futures_util::join!(drain(&one), drain(&other));
+    assert_eq!(lines(&*store).await, expected());
+    let [one, other] = [&one, &other].map(|archiver| archiver.vitals().records_out.get());
+    assert_eq!(one + other, NUM_RECORDS);
+    assert!(one > 0 && other > 0, "{one} and {other}: they did not race");
 }

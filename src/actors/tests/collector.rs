@@ -3,7 +3,10 @@
 use tokio::sync::oneshot;
 
 use super::{super::collector::EndCollecting, ingester, *};
-use crate::recorded::{self, Feed, Layout, Options};
+use crate::{
+    collect,
+    recorded::{self, Feed, Layout, Options},
+};
 
 const NUM_EVENTS: usize = 30_000;
 
@@ -21,20 +24,18 @@ fn recording() -> (Feed, Vec<String>) {
     (Feed::load(edits.join("\n").as_bytes(), Layout::default()).unwrap(), edits)
 }
 
-/// Whichever of the two dies, and whatever it holds: a chunk just received, an append, a sync, a
-/// transaction, a read-back.
-#[actix::test]
-async fn a_collector_and_its_ingester_restarted_a_hundred_times_each_keep_every_event_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = bus(folder.path()).await;
-    let (feed, edits) = recording();
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let options = Options { speed: 3_000.0, max_connections: 1_000, cut_every: Some(2_000), ..Options::default() };
-    let (served, work) = recorded::serve(listener, Arc::new(feed), options, std::future::pending()).unwrap();
-    let work = tokio::spawn(work);
+/// A collector and its ingester before a server of [`recording`].
+struct House {
+    collector: Ref<Collector>,
+    ingester: Ref<Ingester>,
+    root: Root,
+}
 
-    let mut settings = ingester::collector(folder.path(), &format!("http://{}/v2/stream/recentchange", served.addr));
+fn house(folder: &Path, bus: &SharedBus, url: &str, reconnect_after: Duration) -> House {
+    let mut settings = ingester::collector(folder, url);
     settings.id = Some(crate::model::Pointer::parse("/meta/id").unwrap());
+    let collect::Source::Sse(source) = &mut settings.source;
+    source.reconnect_after = reconnect_after;
     let link = Link::default();
     let sends = ingester::parts(&settings, bus.clone(), link.clone());
     let parts = CollectorParts {
@@ -47,36 +48,98 @@ async fn a_collector_and_its_ingester_restarted_a_hundred_times_each_keep_every_
     let mut tree = tree();
     let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, sends.clone()));
     let collector = child(&mut tree, "collect", move |life| Collector::new(life, parts.clone()));
-    let root = start(tree);
+    House { collector, ingester, root: start(tree) }
+}
 
-    for life in 0..100 {
-        for actor in [&collector.vitals().clone(), &ingester.vitals().clone()] {
-            let seen = collector.vitals().records_in.get();
-            while collector.vitals().records_in.get() == seen {
-                tokio::task::yield_now().await;
-            }
-            for _ in 0..life % 11 {
-                tokio::task::yield_now().await;
-            }
-            root.supervisor().restart(&actor.id).await.unwrap();
+/// A server of [`recording`], and its URL.
+async fn serve(options: Options) -> (recorded::Served, String, Vec<String>) {
+    let (feed, edits) = recording();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let options = Options { max_connections: 1_000, ..options };
+    let (served, work) = recorded::serve(listener, Arc::new(feed), options, std::future::pending()).unwrap();
+    tokio::spawn(work);
+    let url = format!("http://{}/v2/stream/recentchange", served.addr);
+    (served, url, edits)
+}
+
+impl House {
+    /// Waits until so many events are on the bus, and ends both in order.
+    async fn end(&self, bus: &SharedBus, num_events: usize) {
+        let topic = bus.topic(&"t".into()).await.unwrap().unwrap();
+        while bus.watermarks(&topic, 0).await.unwrap().high < num_events as u64 {
+            tokio::task::yield_now().await;
         }
+        let (done, answered) = oneshot::channel();
+        self.collector.order(EndCollecting { done }).await.unwrap();
+        answered.await.unwrap();
+        ingester::drain(&self.ingester).await;
     }
-    assert!(served.progress().released < NUM_EVENTS, "the restarts came while events came: {:?}", served.progress());
 
-    let topic = bus.topic(&"t".into()).await.unwrap().unwrap();
-    while bus.watermarks(&topic, 0).await.unwrap().high < NUM_EVENTS as u64 {
-        tokio::task::yield_now().await;
+    /// Lets each die a hundred times, whatever it holds: a chunk just received, an append, a sync, a
+    /// transaction, a read-back.
+    async fn restart_both_a_hundred_times(&self) {
+        let vitals = self.collector.vitals();
+        for life in 0..100 {
+            for id in [self.collector.id(), self.ingester.id()] {
+                let seen = vitals.records_in.get();
+                while vitals.records_in.get() == seen {
+                    tokio::task::yield_now().await;
+                }
+                for _ in 0..life % 11 {
+                    tokio::task::yield_now().await;
+                }
+                self.root.supervisor().restart(id).await.unwrap();
+            }
+        }
+        let restarts = |vitals: &Vitals| vitals.life().restarts.values().sum::<u64>();
+        assert_eq!((restarts(vitals), restarts(self.ingester.vitals())), (100, 100));
     }
-    let (done, answered) = oneshot::channel();
-    collector.order(EndCollecting { done }).await.unwrap();
-    answered.await.unwrap();
-    ingester::drain(&ingester).await;
-    let mut found = values(&bus).await;
-    // The two data centres' topics interleave anew with each connection; within each the order stands.
+}
+
+/// Every event is there once. The two data centres' topics interleave anew with each connection.
+async fn check(bus: &SharedBus, edits: &[String]) {
+    let mut found = values(bus).await;
     let number = |text: &String| text[5..].split(',').next().unwrap().parse::<usize>().unwrap();
     found.sort_by_key(number);
     assert!(found == edits, "{} events of {}", found.len(), edits.len());
-    let restarts = |vitals: &Vitals| vitals.life().restarts.values().sum::<u64>();
-    assert_eq!((restarts(collector.vitals()), restarts(ingester.vitals())), (100, 100));
-    work.abort();
+}
+
+#[actix::test]
+async fn a_collector_and_its_ingester_restarted_a_hundred_times_each_keep_every_event_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path()).await;
+    let (served, url, edits) = serve(Options { speed: 3_000.0, cut_every: Some(2_000), ..Options::default() }).await;
+    let house = house(folder.path(), &bus, &url, Duration::from_secs(600));
+    house.restart_both_a_hundred_times().await;
+    assert!(served.progress().released < NUM_EVENTS, "the restarts came while events came: {:?}", served.progress());
+    house.end(&bus, NUM_EVENTS).await;
+    check(&bus, &edits).await;
+}
+
+/// Each connection is left for the next in the middle of the stream, which interleaves the topics
+/// otherwise.
+#[actix::test]
+async fn connections_that_follow_each_other_in_the_middle_lose_and_repeat_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path()).await;
+    let (served, url, edits) = serve(Options { speed: 10_000.0, ..Options::default() }).await;
+    let house = house(folder.path(), &bus, &url, Duration::from_millis(20));
+    house.end(&bus, NUM_EVENTS).await;
+    check(&bus, &edits).await;
+    assert!(served.progress().resumes > 50, "{:?}", served.progress());
+    assert_eq!(house.collector.vitals().possible_gaps.get(), 0, "each resume has proven its overlap");
+}
+
+#[actix::test]
+async fn a_collector_whose_disk_was_lost_repeats_nothing_of_what_the_topic_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path()).await;
+    let (_served, url, edits) = serve(Options { speed: 10_000.0, ..Options::default() }).await;
+    let first = house(folder.path(), &bus, &url, Duration::from_secs(600));
+    first.end(&bus, NUM_EVENTS / 2).await;
+    drop(first);
+    std::fs::remove_dir_all(folder.path().join("spool")).unwrap();
+    let second = house(folder.path(), &bus, &url, Duration::from_secs(600));
+    second.end(&bus, NUM_EVENTS).await;
+    check(&bus, &edits).await;
 }

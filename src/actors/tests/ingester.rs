@@ -3,10 +3,17 @@
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{super::ingester::DrainSpool, *};
-use crate::collect::{
-    self, IngestSettings, SpoolSettings,
-    spool::{self, Entry, Owner, Writer},
+use super::{
+    super::ingester::{DrainSpool, TakeSpooled},
+    *,
+};
+use crate::{
+    collect::{
+        self, IngestSettings, SpoolSettings,
+        ingest::Spooled,
+        spool::{self, Entry, Owner, Writer},
+    },
+    model::Incarnation,
 };
 
 const NUM_EVENTS: u64 = 8_000;
@@ -62,24 +69,58 @@ pub(super) async fn drain(ingester: &Ref<Ingester>) {
     answered.await.unwrap();
 }
 
-#[actix::test]
-async fn an_ingester_restarted_a_hundred_times_over_its_transactions_sends_each_event_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let bus = bus(folder.path()).await;
-    let watched = WatchedBus::new(bus.clone(), false);
-    let (settings, link) = (collector(folder.path(), "http://127.0.0.1:9"), Link::default());
+/// A spool of [`NUM_EVENTS`].
+fn fill(settings: &collect::Settings, link: &Link) -> Writer {
     let owner = Owner { source: "p/collect".to_owned(), node: "n".into(), incarnation: Uuid::new_v4() };
     let (mut writer, _) = Writer::open(&settings.spool, &owner, &link.spool, Arc::new(SystemClock)).unwrap();
     for start in (0..NUM_EVENTS).step_by(100) {
         writer.append(&(start..start + 100).map(event).collect::<Vec<_>>()).unwrap();
     }
     writer.sync().unwrap();
+    writer
+}
 
+fn expected() -> Vec<String> {
+    (0..NUM_EVENTS).map(|n| format!("event {n}")).collect()
+}
+
+#[actix::test]
+async fn spooled_events_meant_for_a_former_life_are_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path()).await;
+    let (settings, link) = (collector(folder.path(), "http://127.0.0.1:9"), Link::default());
+    let _writer = fill(&settings, &link);
+    let (parts, mut tree) = (parts(&settings, bus.clone(), link), tree());
+    let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, parts.clone()));
+    let _root = start(tree);
+    while ingester.vitals().records_out.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // The last event: sent now it would move the position over all that come before it.
+    let last = NUM_EVENTS - 1;
+    let value = Bytes::from(format!("event {last}"));
+    let last = Spooled::Event { sequence: last, token: None, id: Bytes::new(), value };
+    for assignment in [1, 2] {
+        let stale = TakeSpooled { assignment, events: Ok(vec![last.clone()]) };
+        ingester.deliver(stale, Incarnation(0)).await.unwrap();
+    }
+    drain(&ingester).await;
+    assert_eq!(ingester.vitals().stale_batches.get(), 2);
+    assert_eq!(values(&bus).await, expected());
+}
+
+#[actix::test]
+async fn an_ingester_restarted_a_hundred_times_over_its_transactions_sends_each_event_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path()).await;
+    let watched = WatchedBus::new(bus.clone(), false);
+    let (settings, link) = (collector(folder.path(), "http://127.0.0.1:9"), Link::default());
+    let _writer = fill(&settings, &link);
     let (parts, mut tree) = (parts(&settings, watched.clone(), link), tree());
     let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, parts.clone()));
     let root = start(tree);
     restart_a_hundred_times(&root, &ingester, &watched.witness, async |_| ()).await;
     assert!((values(&bus).await.len() as u64) < NUM_EVENTS, "the restarts came while it sent");
     drain(&ingester).await;
-    assert_eq!(values(&bus).await, (0..NUM_EVENTS).map(|n| format!("event {n}")).collect::<Vec<_>>());
+    assert_eq!(values(&bus).await, expected());
 }

@@ -16,7 +16,7 @@
 //! - no `mmap`: a truncated file must be an error, not a SIGBUS.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{Read, Write},
     path::{Path, PathBuf},
     time::Duration,
@@ -25,7 +25,10 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, ffi};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::fault::{Fault, Kind, Result, Retry};
+use crate::{
+    disk::check_writable,
+    fault::{Fault, Kind, Result, Retry},
+};
 
 /// The version of the schema and of the blocks, together.
 const FORMAT: i64 = 1;
@@ -71,11 +74,7 @@ pub(super) fn file_of(folder: &Path) -> PathBuf {
 /// # Errors
 /// `User` when another process has it.
 pub(super) fn lock(folder: &Path) -> Result<File> {
-    fs::create_dir_all(folder).map_err(|error| Fault::io(folder.display(), &error))?;
-    // The folder's own name must survive a power cut too.
-    for dir in [Some(folder), folder.parent()].into_iter().flatten().filter(|dir| !dir.as_os_str().is_empty()) {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Fault::io(dir.display(), &error))?;
-    }
+    check_writable(folder)?;
     let path = folder.join("lock");
     let at = |error| Fault::io(path.display(), &error);
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(at)?;
@@ -246,9 +245,12 @@ fn full(message: String) -> Fault {
     Fault::external(message).kind(Kind::Full)
 }
 
+/// What a person has to know of a damaged bus.
+pub(super) const DAMAGED: &str = "the bus is damaged: put it aside and start with a new one; what was archived and \
+    counted is safe, the rest is lost unless its source sends it again";
+
 fn damaged(message: String) -> Fault {
-    Fault::data(format!("{message}; the bus is damaged: put it aside and restore or restart without it"))
-        .kind(Kind::Lost)
+    Fault::data(format!("{message}; {DAMAGED}")).kind(Kind::Lost)
 }
 
 #[cfg(test)]

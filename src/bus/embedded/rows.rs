@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     block::{self, Place},
-    database::Trouble,
+    database::{DAMAGED, Trouble},
 };
 use crate::{
     bus::{Cleanup, TopicInfo, TopicSpec},
@@ -350,7 +350,7 @@ pub(super) fn file(conn: &Connection) -> &str {
 
 /// Bytes that are not what was written.
 pub(super) fn lost(conn: &Connection, what: String) -> Trouble {
-    let message = format!("{}: {what}: the bus is damaged: put it aside and restore or restart without it", file(conn));
+    let message = format!("{}: {what}; {DAMAGED}", file(conn));
     Fault::data(message).kind(Kind::Lost).into()
 }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     bus::Cleanup,
-    fault::Result,
+    fault::{Kind, Result},
     model::{Millis, Offset, Record},
 };
 
@@ -92,21 +92,23 @@ impl Writer {
         self.upkeep.more = match self.upkeep_step(now) {
             Ok(more) => more,
             Err(fault) => {
-                tracing::warn!(%fault, "upkeep of the bus failed and will be tried again");
+                if fault.kind == Kind::Lost {
+                    tracing::error!(%fault, "upkeep of the bus met damage: the disk may fill");
+                } else {
+                    tracing::warn!(%fault, "upkeep of the bus failed and will be tried again");
+                }
                 false
             }
         };
     }
 
+    /// Every kind of work by itself: what one of them meets must not stop the others.
     fn upkeep_step(&mut self, now: Millis) -> Result<bool> {
-        let mut more = self.sweep()?;
-        more |= self.expire(now)?;
-        self.compact(now, false)?;
-        more |= self.give_back()?;
+        let done = [self.sweep(), self.expire(now), self.compact(now, false).map(|()| false), self.give_back()];
         if fs::metadata(self.file.with_extension("sqlite-wal")).is_ok_and(|wal| wal.len() > WAL_BYTES) {
             checkpoint(&self.conn);
         }
-        Ok(more)
+        done.into_iter().try_fold(false, |more, done| Ok(more | done?))
     }
 
     /// Everything that retention has to do, to the end.
@@ -133,28 +135,36 @@ impl Writer {
         })
     }
 
-    /// Deletes some of what is too old or too much; says whether there is more.
+    /// Deletes some of what is too old or too much; says whether there is more. Each partition by
+    /// itself: a damaged one must not let the others grow.
     fn expire(&mut self, now: Millis) -> Result<bool> {
-        self.transaction(|tx| {
-            let mut more = false;
-            for topic in Topic::all(tx)? {
-                let Cleanup::Delete { retention_ms, retention_bytes } = topic.cleanup else { continue };
-                if retention_ms.is_none() && retention_bytes.is_none() {
-                    continue;
-                }
-                for partition in 0..topic.info.num_partitions {
-                    let mut part = Part::find(tx, &topic, partition)?;
-                    let before = part.low;
-                    more |=
-                        expire_blocks(tx, &mut part, retention_ms.map(|ms| now.saturating_sub(ms)), retention_bytes)?;
-                    if part.low > before {
-                        part.save(tx)?;
-                        tracing::debug!(topic = %topic.info.name, partition, low = part.low, "retention");
-                    }
-                }
+        let mut done = Ok(false);
+        for topic in self.transaction(Topic::all)? {
+            let Cleanup::Delete { retention_ms, retention_bytes } = topic.cleanup else { continue };
+            if retention_ms.is_none() && retention_bytes.is_none() {
+                continue;
             }
-            Ok(more)
-        })
+            let before = retention_ms.map(|ms| now.saturating_sub(ms));
+            for partition in 0..topic.info.num_partitions {
+                let name = &topic.info.name;
+                let expired = self.transaction(|tx| {
+                    let mut part = Part::find(tx, &topic, partition)?;
+                    let low = part.low;
+                    let more = expire_blocks(tx, &mut part, before, retention_bytes)?;
+                    if part.low > low {
+                        part.save(tx)?;
+                        tracing::debug!(topic = %name, partition, low = part.low, "retention");
+                    }
+                    Ok(more)
+                });
+                done = match (done, expired) {
+                    (Ok(more), Ok(this)) => Ok(more | this),
+                    (Err(fault), _) => Err(fault),
+                    (_, Err(fault)) => Err(fault.at(format!("retention of {name}-{partition}"))),
+                };
+            }
+        }
+        done
     }
 
     fn compact(&mut self, now: Millis, even_if_not_worth_it: bool) -> Result<()> {

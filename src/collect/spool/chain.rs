@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::header::{self, FORMAT, HEADER_LEN, Header};
 use crate::{
+    disk::sync_folder,
     fault::{Fault, Kind, Result},
     model::{Millis, Sequence},
 };
@@ -86,14 +87,6 @@ pub fn used(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Makes durable which files a folder has.
-///
-/// # Errors
-/// It cannot be synced.
-pub fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Fault::io(folder.display(), &error))
-}
-
 /// The identity of a spool's folder; `None` if it has none.
 ///
 /// # Errors
@@ -115,22 +108,6 @@ pub fn read_identity(folder: &Path) -> Result<Option<Identity>> {
         return Err(header::unknown_format(format).at(path.display()));
     }
     serde_json::from_slice(&text).map(Some).map_err(lost)
-}
-
-/// Makes the folder, and durable that it is there.
-///
-/// # Errors
-/// It cannot be made.
-pub fn make(folder: &Path) -> Result<()> {
-    let io = |error: io::Error| Fault::io(folder.display(), &error);
-    if fs::exists(folder).map_err(io)? {
-        return Ok(());
-    }
-    fs::create_dir_all(folder).map_err(io)?;
-    for parent in folder.ancestors().skip(1).take(2).filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_folder(parent)?;
-    }
-    Ok(())
 }
 
 /// Writes the identity, durably and whole, over the one that is there.

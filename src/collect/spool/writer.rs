@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     collect::SpoolSettings,
+    disk::{make_folder, sync_folder},
     failpoint,
     fault::{Fault, Kind, Result},
     model::{Clock, Millis, NodeId, Sequence},
@@ -107,7 +108,7 @@ impl Writer {
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Recovered)> {
         let folder = settings.path.clone();
-        chain::make(&folder)?;
+        make_folder(&folder)?;
         let (number, file) = next_file(&folder)?;
         let mut writer = Self {
             max_bytes: settings.max_bytes,
@@ -320,7 +321,7 @@ impl Writer {
         (self.first, self.len, self.synced) = (self.next, 0, 0);
         self.write_buffer()?;
         self.file.sync_all().map_err(|error| Fault::io(self.path().display(), &error))?;
-        chain::sync_folder(&self.folder)?;
+        sync_folder(&self.folder)?;
         self.synced = self.len;
         failpoint::cross("spool.rolled");
         Ok(())

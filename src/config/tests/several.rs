@@ -157,3 +157,15 @@ fn a_retention_shorter_than_what_a_restart_reads_is_noticed() {
     let expected = "topic t keeps records for 1h, but after a restart g reads again up to 71m of them";
     assert_eq!(pipelines[0].notices, [expected]);
 }
+
+#[test]
+fn a_retention_below_what_a_segment_waits_for_is_noticed() {
+    let check = |retention: &str, kept: &str| {
+        let pipelines = load(&[&small("[topics.t]", &format!("[topics.t]\n{retention}"))]).unwrap();
+        let begin = format!("topic t keeps {kept}, and a publishes a segment after ");
+        let noticed = pipelines[0].notices.iter().any(|notice| notice.starts_with(&begin));
+        assert!(noticed, "{retention}: {:?}", pipelines[0].notices);
+    };
+    check("retention_age = \"15m\"", "15m");
+    check("retention_bytes = \"50MiB\"", "50MiB");
+}

@@ -71,7 +71,13 @@ impl LocalStore {
     }
 
     async fn open_on(disk: Disk, root: PathBuf) -> Result<Self> {
-        let steps = on_blocking_thread(move || Steps::open(disk, &root)).await?;
+        let opening = move || {
+            let steps = Steps::open(disk, &root)?;
+            // Folders above it may be as new, made by somebody else.
+            crate::disk::make_folder(steps.root())?;
+            Ok(steps)
+        };
+        let steps = on_blocking_thread(opening).await?;
         Ok(Self { steps: Arc::new(steps) })
     }
 

@@ -91,6 +91,38 @@ fn address_survives_a_declared_fault() {
 }
 
 #[test]
+fn who_is_fenced_stays_down() {
+    paused(async {
+        let (_house, probe, _root) = one(stage());
+        settle().await;
+        let _ = probe.order(Do::FailAs(Kind::Fenced)).await;
+        tokio::time::sleep(100 * SECOND).await;
+        assert_eq!(restarts(&probe), BTreeMap::new());
+        assert!(matches!(probe.order(Count).await, Err(Gone::Stopped(_))));
+    });
+}
+
+/// What only a person can mend is not tried ten times first.
+#[test]
+fn loss_and_another_topic_end_at_once() {
+    for kind in [Kind::Lost, Kind::Recreated] {
+        paused(async move {
+            let house = Arc::new(House::default());
+            let mut tree = tree("root", patient());
+            let probe = tree.child(spec(&house, "a", stage()));
+            let said = Arc::new(Mutex::new(String::new()));
+            let words = Arc::clone(&said);
+            let _root = tree.start(move |_: &ActorId, why: &str| *words.lock().unwrap() = why.to_owned()).unwrap();
+            settle().await;
+            let _ = probe.order(Do::FailAs(kind)).await;
+            tokio::time::sleep(SECOND).await;
+            assert!(said.lock().unwrap().contains("it is so for good"), "{kind:?}: {}", said.lock().unwrap());
+            assert_eq!(restarts(&probe), BTreeMap::new(), "{kind:?}");
+        });
+    }
+}
+
+#[test]
 fn a_permanent_actor_that_ends_by_itself_comes_back() {
     check(Do::Leave, None, &[(Death::Ended, 1)], "");
 }

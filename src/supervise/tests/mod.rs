@@ -24,7 +24,7 @@ use actix::{
 
 use super::{policy::*, *};
 use crate::{
-    fault::Fault,
+    fault::{Fault, Kind},
     model::{ActorId, Incarnation, ManualClock},
     vitals::{Death, State, Vitals},
 };
@@ -112,6 +112,8 @@ pub(super) enum Do {
     /// With a future that panics when it is dropped.
     PanicWithBomb,
     Fail,
+    /// With a fault of this kind.
+    FailAs(Kind),
     FailLater,
     /// End by itself.
     Leave,
@@ -192,6 +194,7 @@ impl Probe {
             Do::PanicInLinked => drop(self.life.linked(ctx, async { panic!("told to") })),
             Do::PanicInBlocking => drop(self.life.linked(ctx, blocking(|| panic!("told to")))),
             Do::Fail => self.life.fail(ctx, Fault::external("the disk is gone")),
+            Do::FailAs(kind) => self.life.fail(ctx, Fault::external("it is so for good").kind(kind)),
             Do::FailLater => ctx.wait(
                 wrap_future::<_, Self>(nap(1))
                     .map(|(), me, ctx| me.life.fail(ctx, Fault::external("the disk is gone"))),

@@ -48,6 +48,65 @@ async fn what_was_answered_is_there_after_a_crash() {
     }
 }
 
+/// The files that a kill leaves look the same with less; a power cut would tell.
+#[tokio::test]
+async fn a_commit_is_on_disk_before_it_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(folder.path()).unwrap();
+    let settings = bus.inner.write(|writer| {
+        let synchronous: i64 = writer.conn.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        let journal: String = writer.conn.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        Ok((synchronous, journal))
+    });
+    // 2 is FULL: one sync with each commit (https://sqlite.org/pragma.html#pragma_synchronous).
+    assert_eq!(settings.await.unwrap(), (2, "wal".to_owned()));
+}
+
+#[tokio::test]
+async fn an_emptied_partition_goes_on_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(NOON);
+    let open = || EmbeddedBus::open(Settings { path: folder.path().to_owned() }, Arc::new(clock.clone())).unwrap();
+    let bus = open();
+    let short = Cleanup::Delete { retention_ms: Some(10), retention_bytes: None };
+    let topic = bus.ensure_topic(&spec("t", short)).await.unwrap();
+    let mut sender = bus.producer("p").await.unwrap();
+    for value in ["a", "b", "c"] {
+        sender.send(vec![record(&topic, value)]).await.unwrap();
+    }
+    clock.advance(60_000);
+    bus.retain_now().await.unwrap();
+    drop((bus, sender));
+    let bus = open();
+    let ends = bus.watermarks(&topic, 0).await.unwrap();
+    assert_eq!((ends.low, ends.high), (3, 3));
+    assert_eq!(bus.producer("p").await.unwrap().send(vec![record(&topic, "d")]).await.unwrap(), [3]);
+}
+
+#[tokio::test]
+async fn a_reader_that_rests_does_not_hold_up_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = open(folder.path()).unwrap();
+    let topic = bus.ensure_topic(&spec("t", KEEP)).await.unwrap();
+    let mut sender = bus.producer("p").await.unwrap();
+    for n in 0..2 {
+        sender.send(vec![record(&topic, noise(1_000_000, n))]).await.unwrap();
+    }
+    let mut reader = bus.reader(&topic, 0, 0).await.unwrap();
+    let first = reader.next().await.unwrap();
+    for n in 2..20 {
+        sender.send(vec![record(&topic, noise(1_000_000, n))]).await.unwrap();
+    }
+    // Cut back although the reader stands in the middle of what lies in the log.
+    let cut = bus.inner.write(|writer| {
+        let busy = writer.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        Ok(busy.unwrap())
+    });
+    assert_eq!(cut.await.unwrap(), 0);
+    assert_eq!(folder.path().join("bus.sqlite-wal").metadata().unwrap().len(), 0);
+    assert_eq!(reader.next().await.unwrap().records[0].value.as_deref(), Some(&noise(1_000_000, first.to)[..]));
+}
+
 #[tokio::test]
 async fn a_folder_belongs_to_one_bus_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
