@@ -137,7 +137,7 @@ async fn two_archivers_of_one_partition_adopt_each_others_segments() {
     let _root = start(tree);
     futures_util::join!(drain(&one), drain(&other));
     assert_eq!(lines(&*store).await, expected());
-    let [one, other] = [&one, &other].map(|archiver| archiver.vitals().records_out.get());
-    assert_eq!(one + other, NUM_RECORDS);
-    assert!(one > 0 && other > 0, "{one} and {other}: they did not race");
+    let both = [&one, &other].map(|archiver| archiver.vitals().clone());
+    assert_eq!(both.iter().map(|vitals| vitals.records_out.get()).sum::<u64>(), NUM_RECORDS);
+    assert!(both.iter().all(|vitals| vitals.records_in.get() > 0), "only one of them took records");
 }
