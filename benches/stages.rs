@@ -17,6 +17,7 @@ use howdah::{
     collect::{
         IngestSettings,
         ingest::{self, Ingest, Spooled},
+        position::Claim,
     },
     config::{self, Pipeline, StageKind},
     model::{ActorId, Batch, Doubling, Epoch, Incarnation, SystemClock},
@@ -79,10 +80,12 @@ async fn ingest(bus: &SharedBus, events: &[Bytes]) -> TopicInfo {
         actor: actor("ingest"),
         source: "bench/collect".to_owned(),
         spool: uuid::Uuid::new_v4(),
+        made: 0,
+        progress: Arc::new(|| ()),
         bus: bus.clone(),
         settings: Arc::new(settings),
     };
-    let mut ingest = Ingest::open(parts, topic.clone(), 0, None, 0).await.unwrap();
+    let mut ingest = Ingest::open(parts, topic.clone(), 0, &Claim::default(), 0..RECORDS as u64).await.unwrap();
     let clock = Clock::start("ingest into the embedded bus");
     for start in (0..RECORDS).step_by(500) {
         let event = |n: usize| Spooled::Event {

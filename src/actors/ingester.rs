@@ -244,6 +244,11 @@ async fn take_over(
         actor: life.id.clone(),
         source: parts.source.clone(),
         spool: place.spool,
+        made: parts.link.spool.made(),
+        progress: Arc::new({
+            let life = life.clone();
+            move || life.progress()
+        }),
         bus: parts.bus.clone(),
         settings: parts.settings.clone(),
     };

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Parts,
     entry::{Entry, FORMAT, Times},
-    lane::Parts,
 };
 use crate::{
     bus::{TopicInfo, read_range},

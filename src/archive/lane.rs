@@ -5,48 +5,25 @@
 //! fail or stay unclear; then the lane is thrown away and opened anew, and [`Lane::open`] finds out
 //! from the store what happened. Nothing is remembered that the store does not say.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use super::{
-    Settings, ends,
+    Parts, ends,
     entry::{Entry, FORMAT, Identity},
     naming::{Layout, lane_name, staging_start},
     segment::{Account, Framed, Open, Staging, frame},
 };
 use crate::{
-    bus::{Producer, SharedBus, TopicInfo, letters::DeadLetter, read_range},
+    bus::{Producer, TopicInfo, letters::DeadLetter, read_range},
     chain::{Chain, decide},
     failpoint::{cross, rare},
     fault::{Fault, Kind, Result, Retry},
-    model::{ActorId, Batch, Epoch, Hole, Incarnation, NodeId, Offset, Partition, Pause, Record, Why, fresh_uuid},
-    store::{Renamed, SharedStore, StorePath},
+    model::{Batch, Hole, Offset, Partition, Record, Why, fresh_uuid},
+    store::{Renamed, StorePath},
 };
 
 /// How often a rename without a clear answer is repeated before the lane gives up.
 const RENAMES: u32 = 14;
-
-/// What a lane is made of.
-#[derive(Clone)]
-pub struct Parts {
-    /// Whose lane it is.
-    pub actor: ActorId,
-    /// Where the actor runs.
-    pub node: NodeId,
-    /// The actor's epoch: reported, never needed.
-    pub epoch: Epoch,
-    /// The actor's incarnation: reported, never needed.
-    pub incarnation: Incarnation,
-    /// Where records come from and dead letters go.
-    pub bus: SharedBus,
-    /// Where the archive lies.
-    pub store: SharedStore,
-    /// How to wait between attempts.
-    pub pause: Arc<dyn Pause>,
-    /// What the archiver was told.
-    pub settings: Arc<Settings>,
-}
 
 /// A segment that is in the archive now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -33,13 +33,17 @@ pub mod verify;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub use entry::{Entry, FORMAT, Identity, Times};
-pub use lane::{Lane, Parts, Published};
+pub use lane::{Lane, Published};
 pub use naming::{Layout, lane_name, staging_start};
 
-use crate::model::TopicName;
+use crate::{
+    bus::SharedBus,
+    model::{ActorId, Epoch, Incarnation, NodeId, Pause, TopicName},
+    store::SharedStore,
+};
 
 /// How the lines of a segment are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -70,6 +74,27 @@ pub struct Settings {
     pub roll_age: Duration,
     /// Time buckets are rounded down to this; it divides a day. Of no meaning for a flat path.
     pub bucket: Duration,
+}
+
+/// What a lane is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Whose lane it is.
+    pub actor: ActorId,
+    /// Where the actor runs.
+    pub node: NodeId,
+    /// The actor's epoch: reported, never needed.
+    pub epoch: Epoch,
+    /// The actor's incarnation: reported, never needed.
+    pub incarnation: Incarnation,
+    /// Where records come from and dead letters go.
+    pub bus: SharedBus,
+    /// Where the archive lies.
+    pub store: SharedStore,
+    /// How to wait between attempts.
+    pub pause: Arc<dyn Pause>,
+    /// What the archiver was told.
+    pub settings: Arc<Settings>,
 }
 
 #[cfg(test)]

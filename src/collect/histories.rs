@@ -98,6 +98,8 @@ fn parts(sim: &Sim, owner: Owner, spool: &Spool, settings: &Arc<IngestSettings>)
         actor: ActorId { pipeline: "p".into(), stage: "ingest".into(), replica: 0 },
         source: "p/collect".into(),
         spool: spool.uuid,
+        made: 0,
+        progress: Arc::new(|| ()),
         bus: sim.bus(owner),
         settings: settings.clone(),
     }

@@ -37,6 +37,10 @@ pub struct Parts {
     pub source: String,
     /// The spool it reads.
     pub spool: Uuid,
+    /// When that was made, ms since 1970.
+    pub made: Millis,
+    /// Told of each step of what may take long.
+    pub progress: Arc<dyn Fn() + Send + Sync>,
     /// The bus.
     pub bus: SharedBus,
     /// What the ingester was told.
@@ -385,12 +389,13 @@ async fn compare_with_tail(
     let partitions = (0..topic.num_partitions).map(|partition| (Target::Partition(partition), topic, partition));
     let mut done = BTreeMap::new();
     for (target, topic, partition) in partitions.chain([(Target::Letters, letters, 0)]) {
-        let (found, low) = last_sequence(&parts.bus, topic, partition, parts.spool).await?;
+        let spool = (parts.spool, parts.made);
+        let (found, forgotten) = last_sequence(&parts.bus, topic, partition, spool, &*parts.progress).await?;
         let said = position.last.get(&target).copied();
         if found > said {
             rare("ingest.records_without_position");
         }
-        done.insert(target, if found.is_some() || low == 0 { found } else { said });
+        done.insert(target, if found.is_some() || !forgotten { found } else { said });
     }
     Ok(done)
 }

@@ -7,13 +7,18 @@ use super::route::{ID, record_sequence};
 use crate::{
     bus::{SharedBus, TopicInfo, read_range},
     fault::Result,
-    model::{Millis, Offset, Partition, Record, Sequence},
+    model::{Millis, Partition, Record, Sequence},
 };
 
 /// Records looked at in one step when the tail of a partition is searched backwards.
 const STEP: u64 = 1_000;
 
-/// The sequence of a spool's last record in a partition, if it has one, and the low watermark.
+/// A spool's records are younger than the spool, give or take a clock that was set meanwhile.
+const CLOCKS: Millis = 24 * 3_600_000;
+
+/// The sequence of a spool's last record in a partition, if it has one, and whether one that it had may
+/// have been deleted. Nothing that is older than the spool, made at `made`, is looked at; `progress` is
+/// told after each step.
 ///
 /// # Errors
 /// Those of the bus.
@@ -21,8 +26,9 @@ pub async fn last_sequence(
     bus: &SharedBus,
     topic: &TopicInfo,
     partition: Partition,
-    spool: Uuid,
-) -> Result<(Option<Sequence>, Offset)> {
+    (spool, made): (Uuid, Millis),
+    progress: &dyn Fn(),
+) -> Result<(Option<Sequence>, bool)> {
     let ends = bus.watermarks(topic, partition).await?;
     let mut to = ends.high;
     while to > ends.low {
@@ -30,13 +36,17 @@ pub async fn last_sequence(
         let records = read_range(&**bus, topic, partition, from, to).await?;
         let found = records.iter().rev().find_map(|record| record_sequence(record, spool));
         if found.is_some() {
-            return Ok((found, ends.low));
+            return Ok((found, ends.low > 0));
+        }
+        progress();
+        if records.first().is_some_and(|oldest| oldest.time < made.saturating_sub(CLOCKS)) {
+            return Ok((None, false));
         }
         to = from;
     }
     // Asked again: what was there when the search began may have been deleted before it was read, and
     // then finding nothing means nothing.
-    Ok((None, bus.watermarks(topic, partition).await?.low))
+    Ok((None, bus.watermarks(topic, partition).await?.low > 0))
 }
 
 /// The ids in the topic's tail, oldest first, with their bus times: at least `num_ids` of them per

@@ -1,7 +1,7 @@
 //! What breaks a careless ingester, one step at a time: spools and owners that change, transactions
 //! that were torn.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -12,12 +12,12 @@ use super::{
     ingest::{Ingest, Parts, Spooled},
     position::{Claim, Position, Target},
     route::{ID, SEQUENCE, SPOOL, record_sequence},
-    tail::ids_in_tail,
+    tail::{ids_in_tail, last_sequence},
 };
 use crate::{
     bus::{Cleanup, SharedBus, TopicInfo, TopicSpec, model::Payload},
     fault::{Kind, Result, Retry},
-    model::{ActorId, Header, Sequence},
+    model::{ActorId, Header, Millis, Sequence},
     sim::Sim,
 };
 
@@ -32,6 +32,8 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 struct Calm {
     sim: Sim,
     topic: TopicInfo,
+    /// When the spools were made.
+    made: Cell<Millis>,
 }
 
 impl Calm {
@@ -43,7 +45,7 @@ impl Calm {
         let topic = make("t", keep);
         make("t.dead_letters", keep);
         make(POSITIONS_TOPIC, Cleanup::Compact);
-        Self { sim, topic }
+        Self { sim, topic, made: Cell::new(0) }
     }
 
     fn bus(&self) -> SharedBus {
@@ -56,6 +58,8 @@ impl Calm {
             actor: ActorId { pipeline: "p".into(), stage: "ingest".into(), replica: 0 },
             source: "p/collect".to_owned(),
             spool,
+            made: self.made.get(),
+            progress: Arc::new(|| ()),
             bus: self.bus(),
             settings: Arc::new(settings),
         };
@@ -160,6 +164,27 @@ fn events_that_neither_bus_nor_spool_has_are_loss_and_not_progress() {
     assert_eq!(calm.open(A, &claim, 0..2).unwrap().next(), 3);
 }
 
+/// A topic of years is not read to its beginning for a spool of today.
+#[test]
+fn a_new_spool_is_looked_for_among_the_young_records_only() {
+    let (calm, claim) = (Calm::new(), Claim::default());
+    let world = calm.sim.world();
+    let mut time = 0;
+    for _ in 0..20 {
+        world.append(&"t".into(), 0, (0..1_000).map(|_| Payload::value("old")).collect());
+        world.clock().advance(86_400_000);
+        time = world.records(&"t".into(), 0).last().unwrap().time;
+    }
+    let steps = Cell::new(0);
+    calm.made.set(time);
+    let progress = || steps.set(steps.get() + 1);
+    let last = |spool| now(last_sequence(&calm.bus(), &calm.topic, 0, (spool, time), &progress)).unwrap();
+    assert_eq!(last(A), (None, false));
+    assert!((1..=3).contains(&steps.get()), "{} steps of 20", steps.get());
+    now(calm.open(A, &claim, 0..3).unwrap().send(&events(0..3))).unwrap();
+    assert_eq!(last(A), (Some(2), false));
+}
+
 #[test]
 fn the_tail_gives_ids_by_number_and_by_time_over_all_partitions() {
     let sim = Sim::new(1);
@@ -172,7 +197,7 @@ fn the_tail_gives_ids_by_number_and_by_time_over_all_partitions() {
     }
     let bus: SharedBus = Arc::new(sim.world().bus());
     let check = |since: i64, num_ids: usize, least: u32| {
-        let counted = std::cell::Cell::new(0);
+        let counted = Cell::new(0);
         let ids = now(ids_in_tail(&bus, &topic, since, num_ids, || counted.set(counted.get() + 1))).unwrap();
         assert!(ids.is_sorted_by_key(|(_, time)| *time), "{since} {num_ids}");
         let oldest: u32 = std::str::from_utf8(&ids[0].0).unwrap().parse().unwrap();

@@ -146,8 +146,13 @@ impl Running {
     where
         A: actix::Actor<Context = actix::Context<A>> + actix::Handler<Delivery<Drain>>,
     {
-        let until = ends(&*self.bus, topic).await;
-        step("drain", actor, |done| Drain { until: until.clone(), done }).await
+        match ends(&*self.bus, topic).await {
+            Ok(until) => step("drain", actor, |done| Drain { until: until.clone(), done }).await,
+            Err(fault) => {
+                tracing::warn!(actor = %actor.id(), error = %fault, "not drained: the bus does not say where the topic ends");
+                false
+            }
+        }
     }
 }
 
@@ -175,17 +180,15 @@ where
     done
 }
 
-/// Where each partition of a topic ends; nothing where the bus does not say.
-async fn ends(bus: &dyn Bus, topic: &TopicName) -> BTreeMap<Partition, Offset> {
+/// Where each partition of a topic ends.
+async fn ends(bus: &dyn Bus, topic: &TopicName) -> Result<BTreeMap<Partition, Offset>> {
     let mut ends = BTreeMap::new();
-    if let Ok(Some(topic)) = bus.topic(topic).await {
+    if let Some(topic) = bus.topic(topic).await? {
         for partition in 0..topic.num_partitions {
-            if let Ok(watermarks) = bus.watermarks(&topic, partition).await {
-                ends.insert(partition, watermarks.high);
-            }
+            ends.insert(partition, bus.watermarks(&topic, partition).await?.high);
         }
     }
-    ends
+    Ok(ends)
 }
 
 /// Runs a future on an actix system of its own.

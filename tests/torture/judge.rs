@@ -137,7 +137,7 @@ impl Readers {
         let mut command = Command::new(python());
         command.arg("-B").arg(script("readers.py")).arg("--table").arg(table).arg("--samples").arg(samples(folder));
         command.arg("--until-file").arg(folder.join("readers.done"));
-        command.args(["--seconds", "600", "--interval", "0.1"]);
+        command.args(["--seconds", "600", "--interval", "0.06"]);
         Self { process: Process::start(&mut command, &folder.join("readers.log")), folder: folder.to_owned() }
     }
 

@@ -42,7 +42,7 @@ mod tests;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -104,6 +104,7 @@ pub struct Link(Arc<Ends>);
 
 #[derive(Debug)]
 struct Ends {
+    made: AtomicI64,
     first: AtomicU64,
     durable: watch::Sender<Option<Place>>,
     released: watch::Sender<Option<Place>>,
@@ -119,7 +120,7 @@ impl Link {
     /// A link over which nothing was said yet.
     pub fn new() -> Self {
         let (durable, released) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self(Arc::new(Ends { first: AtomicU64::new(0), durable, released }))
+        Self(Arc::new(Ends { made: AtomicI64::new(0), first: AtomicU64::new(0), durable, released }))
     }
 
     /// How far the spool is durable; `None` until a writer has opened it.
@@ -137,8 +138,14 @@ impl Link {
         self.0.first.load(Ordering::Acquire)
     }
 
-    // A writer has found this spool, which begins with `first`: it can be read.
-    fn opened(&self, first: Sequence, at: Place) {
+    /// When the spool was made, ms since 1970; 0 until a writer has opened it.
+    pub fn made(&self) -> Millis {
+        self.0.made.load(Ordering::Acquire)
+    }
+
+    // A writer has found this spool, which was made then and begins with `first`: it can be read.
+    fn opened(&self, made: Millis, first: Sequence, at: Place) {
+        self.0.made.store(made, Ordering::Release);
         self.0.first.store(first, Ordering::Release);
         self.0.durable.send_modify(|durable| *durable = Some(further(*durable, at)));
     }

@@ -284,7 +284,7 @@ impl Writer {
         let first = chain.first().map_or(0, |piece| piece.header.first);
         if !chain.is_empty() {
             // Before the new file: on a full disk that needs the room which its reader makes.
-            self.link.opened(first, Place { spool: self.spool, next: self.next });
+            self.link.opened(created, first, Place { spool: self.spool, next: self.next });
         }
         self.begin(now, before, known.filter(|known| *known != self.spool))?;
         self.check_newest(self.number)?;
@@ -296,7 +296,7 @@ impl Writer {
             let _ = fs::remove_file(file_path(&self.folder, piece.header.file));
         }
         self.used = chain::used(&self.folder)?;
-        self.link.opened(first, Place { spool: self.spool, next: self.next });
+        self.link.opened(created, first, Place { spool: self.spool, next: self.next });
         Ok(Recovered { spool: self.spool, created, first, next: self.next, token: self.token.clone() })
     }
 

@@ -12,7 +12,7 @@
 //! - what a quiet topic gets while nobody is connected lies before its end. [`follow`] keeps the last
 //!   stand that was known, or else asks for everything since the source was begun.
 //!
-//! A stand that is older than the newest by more than [`SETTLED`] is sent as it is: what shared its
+//! A stand that is older than the newest by more than a minute is sent as it is: what shared its
 //! millisecond was delivered long ago, and its last event may be known no more when it comes again.
 //!
 //! An id of any other form is kept and sent as it is.

@@ -72,11 +72,11 @@ fn a_writer_that_is_late_with_its_news_moves_nothing_back() {
     let place = |spool, next| Place { spool: Uuid::from_u128(spool), next };
     link.synced(place(1, 5));
     assert_eq!(durable(), None);
-    link.opened(0, place(1, 5));
+    link.opened(0, 0, place(1, 5));
     link.synced(place(1, 9));
     link.synced(place(1, 7));
     assert_eq!(durable(), Some(place(1, 9)));
-    link.opened(0, place(2, 0));
+    link.opened(0, 0, place(2, 0));
     link.synced(place(1, 10));
     assert_eq!(durable(), Some(place(2, 0)));
 }
