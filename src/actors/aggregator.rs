@@ -15,7 +15,10 @@ use std::{
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::assignment::{Drain, Lags, TakeBatch, feed, partitions_of};
+use super::{
+    Reopens,
+    assignment::{Drain, Lags, TakeBatch, feed, partitions_of},
+};
 use crate::{
     bus::{SharedBus, TopicInfo},
     fault::{Fault, Kind, Result, Retry},
@@ -132,22 +135,6 @@ impl Aggregator {
             Ok(opened) => aggregator.opened(opened, ctx),
             Err(fault) => aggregator.failed(&fault, ctx),
         });
-    }
-
-    /// Does work off the handlers and goes on with what it gives, unless the table was opened anew
-    /// meanwhile.
-    fn then<T: 'static>(
-        &self,
-        work: impl Future<Output = T> + 'static,
-        ctx: &mut Context<Self>,
-        next: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
-    ) {
-        let opening = self.opening;
-        ctx.spawn(work.into_actor(self).map(move |done, aggregator, ctx| {
-            if aggregator.opening == opening {
-                next(aggregator, done, ctx);
-            }
-        }));
     }
 
     fn opened(&mut self, (topic, committer, lanes): Opened, ctx: &mut Context<Self>) {
@@ -358,6 +345,12 @@ impl Aggregator {
             !slot.lane.is_replaying() && slot.lane.at() >= drain.until.get(partition).copied().unwrap_or(0)
         };
         self.num_lanes > 0 && self.slots.len() == self.num_lanes && self.slots.iter().all(at_end)
+    }
+}
+
+impl Reopens for Aggregator {
+    fn opening(&self) -> u64 {
+        self.opening
     }
 }
 

@@ -149,7 +149,12 @@ impl Collector {
         // source is asked for everything since it was begun.
         let token =
             if recovered.token.is_empty() { owned.token.map(Bytes::from) } else { Some(recovered.token.clone()) };
-        let resume = Resume { token: token.unwrap_or_default(), since: Some(owned.since.min(recovered.created)) };
+        let resume = Resume {
+            token: token.unwrap_or_default(),
+            since: Some(owned.since.min(recovered.created)),
+            // Half of it, for what the clocks of source and machine differ by.
+            known_for: self.parts.settings.dedupe_window / 2,
+        };
         let Source::Sse(settings) = &self.parts.settings.source;
         match Stream::new(settings, resume) {
             Ok(stream) if self.ending.is_none() => {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{
-    blocking,
+    Reopens, blocking,
     link::{Link, Owned},
     oversized,
 };
@@ -121,10 +121,10 @@ impl Ingester {
             let _attempt = life.attempt("take the source over");
             (place.spool, take_over(&life, &parts, place, first).await)
         };
-        ctx.spawn(opening.into_actor(self).map(|(spool, opened), ingester, ctx| match opened {
+        self.then(opening, ctx, |ingester, (spool, opened), ctx| match opened {
             Ok((ingest, topics)) => ingester.opened(spool, ingest, topics, ctx),
             Err(fault) => ingester.failed(&fault, ctx),
-        }));
+        });
     }
 
     fn opened(&mut self, spool: Uuid, ingest: Ingest, topics: [TopicInfo; 2], ctx: &mut Context<Self>) {
@@ -135,8 +135,7 @@ impl Ingester {
         self.spool = Some(spool);
         let (handover, next) = (ingest.handover().clone(), ingest.next());
         let answering = answer(self.life.clone(), self.parts.clone(), spool, topics, handover, next);
-        self.answers =
-            Some(ctx.spawn(answering.into_actor(self).map(|fault, ingester, ctx| ingester.failed(&fault, ctx))));
+        self.answers = Some(self.then(answering, ctx, |ingester, fault, ctx| ingester.failed(&fault, ctx)));
         self.ingest = Some(ingest);
         // What an earlier life has proven may make room that the collector waits for.
         self.read_back_due = true;
@@ -192,7 +191,7 @@ impl Ingester {
             };
             (ingest, result)
         };
-        ctx.spawn(step.into_actor(self).map(move |(ingest, result), ingester, ctx| match result {
+        self.then(step, ctx, move |ingester, (ingest, result), ctx| match result {
             Ok(sent) => {
                 if proving {
                     ingester.released = Some(ingest.proven());
@@ -200,7 +199,7 @@ impl Ingester {
                 ingester.stepped(ingest, sent, ctx);
             }
             Err(fault) => ingester.failed(&fault, ctx),
-        }));
+        });
     }
 
     fn stepped(&mut self, ingest: Ingest, sent: Sent, ctx: &mut Context<Self>) {
@@ -227,6 +226,12 @@ impl Ingester {
         let durable = *self.parts.link.spool.durable().borrow();
         let sent = |end: Place| Some(end.spool) == self.spool && self.position >= end.next;
         self.draining.is_some() && durable.is_some_and(sent)
+    }
+}
+
+impl Reopens for Ingester {
+    fn opening(&self) -> u64 {
+        self.assignment
     }
 }
 

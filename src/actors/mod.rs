@@ -18,7 +18,7 @@ pub use collector::{Collector, CollectorParts, EndCollecting};
 pub use ingester::{DrainSpool, Ingester, IngesterParts};
 pub use link::Link;
 
-use actix::{Actor, Context};
+use actix::prelude::*;
 use async_trait::async_trait;
 
 use crate::{
@@ -39,6 +39,28 @@ impl<A: Actor<Context = Context<A>>> Pause for Declared<A> {
         let _waiting = self.0.waiting(format!("a back-off after {attempt} failures"));
         Doubling::default().pause(attempt).await;
         self.0.progress();
+    }
+}
+
+/// An actor that opens what it stands on anew after a fault: work that was begun for an earlier opening
+/// is void then, whatever came of it.
+trait Reopens: Actor<Context = Context<Self>> + Sized {
+    /// A number that each opening raises.
+    fn opening(&self) -> u64;
+
+    /// Does work off the handlers and goes on with what it gives, unless there was another opening.
+    fn then<T: 'static>(
+        &self,
+        work: impl Future<Output = T> + 'static,
+        ctx: &mut Context<Self>,
+        next: impl FnOnce(&mut Self, T, &mut Context<Self>) + 'static,
+    ) -> SpawnHandle {
+        let opening = self.opening();
+        ctx.spawn(work.into_actor(self).map(move |done, actor, ctx| {
+            if actor.opening() == opening {
+                next(actor, done, ctx);
+            }
+        }))
     }
 }
 

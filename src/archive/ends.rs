@@ -69,8 +69,17 @@ pub async fn same_bus(
         return Ok(());
     };
     let Some(sidecar) = parts.store.read(&chain.folder().join(times)).await? else { return Ok(()) };
-    let archived = Times::decode(&sidecar, last.count)?.pop();
-    let record = read_range(&*parts.bus, topic, partition, offset, offset + 1).await?.pop();
+    let archived = Times::decode(&sidecar, last.count).map(|mut times| times.pop());
+    let record = read_range(&*parts.bus, topic, partition, offset, offset + 1).await.map(|mut records| records.pop());
+    let (archived, record) = match (archived, record) {
+        (Ok(archived), Ok(record)) => (archived, record),
+        // What is archived already is damaged on the bus, or its sidecar is: no reason to stop here.
+        (Err(fault), _) | (_, Err(fault)) if fault.kind == Kind::Lost => {
+            tracing::error!(error = %fault, "cannot prove that the archive was written from this bus");
+            return Ok(());
+        }
+        (Err(fault), _) | (_, Err(fault)) => return Err(fault),
+    };
     // Retention may have taken it since.
     match record {
         Some(record) if Some(record.time) != archived => {

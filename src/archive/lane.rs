@@ -167,9 +167,9 @@ impl Lane {
         self.reap(&standing).await?;
         self.open = Open::at(standing.next);
         self.position = standing.next;
-        let group = self.parts.actor.pipeline.as_str();
+        let group = super::group(&self.parts.actor.pipeline, &self.parts.actor.stage);
         // For lag tools only: nothing here depends on it.
-        match self.parts.bus.commit_offset(group, &self.topic, self.partition, standing.next).await {
+        match self.parts.bus.commit_offset(&group, &self.topic, self.partition, standing.next).await {
             Err(fault) if fault.kind == Kind::Recreated => return Err(fault),
             Err(fault) => tracing::warn!(lane = self.name(), error = %fault, "the group's offset was not committed"),
             Ok(()) => {}

@@ -41,9 +41,14 @@ pub use naming::{Layout, lane_name, staging_start};
 
 use crate::{
     bus::SharedBus,
-    model::{ActorId, Epoch, Incarnation, NodeId, Pause, TopicName},
+    model::{ActorId, Epoch, Incarnation, NodeId, Pause, PipelineId, StageId, TopicName},
     store::SharedStore,
 };
+
+/// The group under which an archiver commits how far it is, for lag tools.
+pub fn group(pipeline: &PipelineId, stage: &StageId) -> String {
+    format!("{pipeline}/{stage}")
+}
 
 /// How the lines of a segment are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -282,7 +282,7 @@ fn verify(calm: &Calm) -> Vec<(What, String)> {
         base: StorePath::new("/raw").unwrap(),
         topic: "t",
         deep: true,
-        bus: Some((&bus, calm.topic.clone(), "p".to_owned())),
+        bus: Some((&bus, calm.topic.clone(), "p/archive".to_owned())),
     };
     let report = now(verify.run(|_, _| ())).unwrap();
     report.findings.into_iter().map(|finding| (finding.what, finding.place)).collect()

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     archive::{
-        Layout,
+        Layout, group,
         verify::{Finding, Report, Verify, What},
     },
     config::{self, Pipeline, StageKind},
@@ -89,7 +89,7 @@ pub async fn verify(pipeline: &Pipeline, deep: bool) -> Result<Vec<(String, Repo
     for stage in &pipeline.stages {
         let StageKind::Archiver(settings) = &stage.kind else { continue };
         let topic = match &bus {
-            Some(bus) => bus.topic(&settings.topic).await?.map(|topic| (&**bus, topic, pipeline.id.to_string())),
+            Some(bus) => bus.topic(&settings.topic).await?.map(|topic| (&**bus, topic, group(&pipeline.id, &stage.id))),
             None => None,
         };
         let id = topic.as_ref().map_or(TopicId(uuid::Uuid::nil()), |(_, topic, _)| topic.id);

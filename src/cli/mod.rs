@@ -5,6 +5,7 @@
 
 mod archive;
 mod check;
+mod dead_letters;
 mod demo;
 mod live;
 mod run;
@@ -68,6 +69,9 @@ enum Command {
     /// Look after an archive
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Look at what could not be used
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
     /// Look at a live table
     #[command(subcommand)]
     Table(table::Command),
@@ -95,6 +99,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check { files } => Ok(check::run(&files)),
         Command::Archive(command) => archive::run(&command),
+        Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Table(command) => table::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::ServeEvents(arguments) => serve_events::run(&arguments),

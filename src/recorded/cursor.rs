@@ -197,6 +197,7 @@ mod tests {
 
     use bytes::Bytes;
 
+    const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
     const START: Millis = 1_442_018_818_000;
 
     fn feed(n: usize, per_millisecond: usize) -> Arc<Feed> {
@@ -284,7 +285,8 @@ mod tests {
         let all: Vec<_> = (0..120).collect();
         let literal = resume_everywhere(str::to_owned);
         assert!(literal.iter().filter(|both| **both != all).count() > 60, "a trap that does not close");
-        let asked = |id: &str| String::from_utf8(token::ask(&Bytes::copy_from_slice(id.as_bytes())).to_vec()).unwrap();
+        let asked =
+            |id: &str| String::from_utf8(token::ask(&Bytes::copy_from_slice(id.as_bytes()), MINUTE).to_vec()).unwrap();
         assert!(resume_everywhere(asked).iter().all(|both| *both == all));
     }
 
@@ -312,7 +314,7 @@ mod tests {
     fn what_a_resume_repeats_is_told_from_what_is_new() {
         let feed = feed(120, 5);
         let first = drain(&mut Cursor::since(Arc::clone(&feed), None, 120, 11), 120);
-        let id = token::ask(&Bytes::copy_from_slice(first[60].1.as_bytes()));
+        let id = token::ask(&Bytes::copy_from_slice(first[60].1.as_bytes()), MINUTE);
         let mut resumed = Cursor::resume(Arc::clone(&feed), std::str::from_utf8(&id).unwrap(), 120, 3).unwrap();
         let before = indices(&first[..=60]);
         let (mut repeated, mut unseen) = (0, 0);

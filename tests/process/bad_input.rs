@@ -57,6 +57,10 @@ fn every_bad_event_is_archived_or_a_dead_letter() {
         kept.push(bytes);
     }
     kept.sort();
+    let list = ["dead-letters", "list", pipeline.to_str().unwrap()];
+    let (code, out, err) = finish(command(&list).env("HOWDAH_DATA", &data));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.ends_with(&format!("\n{} dead letters\n", large.len())) && out.contains(" oversized (in "), "{out}");
     let mut large: Vec<_> = large.into_iter().map(<[u8]>::to_vec).collect();
     large.sort();
     assert!(kept == large, "{} files of {} events", kept.len(), large.len());
@@ -131,7 +135,21 @@ fn an_event_with_a_newline_becomes_a_dead_letter_with_its_payload() {
         assert!(coordinate.starts_with("wiki_changes/"), "{coordinate}");
         let expected = event(offset).replacen(",\"timestamp\"", "\n,\"timestamp\"", 1);
         assert_eq!(letter.value.as_deref(), Some(expected.as_bytes()));
+        let show = ["dead-letters", "show", pipeline.to_str().unwrap(), coordinate];
+        let (code, out, err) = finish(command(&show).env("HOWDAH_DATA", &data));
+        assert_eq!((code, out), (0, expected), "{err}");
     }
+    let list = ["dead-letters", "list", "--json", pipeline.to_str().unwrap()];
+    let (code, out, err) = finish(command(&list).env("HOWDAH_DATA", &data));
+    assert_eq!(code, 0, "{err}");
+    let listed = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let listed: Vec<_> = listed.map(|letter| letter["coordinate"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(listed.len(), 3);
+    assert!(listed.iter().all(|coordinate| letters.contains_key(coordinate)), "{listed:?}");
+    let show = ["dead-letters", "show", pipeline.to_str().unwrap(), "nowhere"];
+    let (code, out, err) = finish(command(&show).env("HOWDAH_DATA", &data));
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("no dead letter nowhere; `howdah dead-letters list "), "{err}");
     let expected: String = (0..30).filter(|nth| nth % 10 != 7).map(|nth| event(nth) + "\n").collect();
     assert_eq!(archived(&data), expected);
     let (code, out, err) =

@@ -4,8 +4,16 @@ use super::harness::{command, finish};
 
 #[test]
 fn every_command_shows_an_example_that_begins_with_howdah() {
-    let commands: &[&[&str]] =
-        &[&["run"], &["check"], &["archive", "verify"], &["table", "show"], &["demo"], &["serve-events"]];
+    let commands: &[&[&str]] = &[
+        &["run"],
+        &["check"],
+        &["archive", "verify"],
+        &["table", "show"],
+        &["dead-letters", "list"],
+        &["dead-letters", "show"],
+        &["demo"],
+        &["serve-events"],
+    ];
     for words in commands {
         let (code, out, err) = finish(&mut command(&[words, &["--help"][..]].concat()));
         assert_eq!((code, err.as_str()), (0, ""), "{words:?}");

@@ -124,3 +124,33 @@ async fn an_ingester_restarted_a_hundred_times_over_its_transactions_sends_each_
     drain(&ingester).await;
     assert_eq!(values(&bus).await, expected());
 }
+
+/// The collector's question cannot be answered for a moment, while a transaction is on its way: the
+/// source is opened anew, and what the transaction comes to belongs to an opening that is over.
+#[actix::test]
+async fn an_ingester_that_opens_anew_over_a_transaction_is_not_fenced_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path()).await;
+    let watched = WatchedBus::new(bus.clone(), false);
+    let (settings, link) = (collector(folder.path(), "http://127.0.0.1:9"), Link::default());
+    let _writer = fill(&settings, &link);
+    let spool = link.spool.durable().borrow().unwrap().spool;
+    let (parts, mut tree) = (parts(&settings, watched.clone(), link.clone()), tree());
+    let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, parts.clone()));
+    let _root = start(tree);
+    let mut begun = watched.witness.0.subscribe();
+    watched.sends_held.send_replace(true);
+    begun.mark_unchanged();
+    begun.changed().await.unwrap();
+    watched.unreadable.store(true, Ordering::SeqCst);
+    let asked = tokio::task::spawn_local(async move { link.ask(spool).await });
+    while ingester.vitals().life().last_error.is_none() {
+        tokio::task::yield_now().await;
+    }
+    watched.unreadable.store(false, Ordering::SeqCst);
+    watched.sends_held.send_replace(false);
+    assert_eq!(asked.await.unwrap().spool, spool);
+    drain(&ingester).await;
+    assert_eq!(values(&bus).await, expected());
+    assert!(ingester.vitals().life().restarts.is_empty(), "{:?}", ingester.vitals().life().restarts);
+}

@@ -127,16 +127,20 @@ impl Store for Watched {
     }
 }
 
-/// A bus whose transactions are watched, and whose readers of partition 1 wait while they are held.
+/// A bus whose transactions are watched and may be held, whose readers of partition 1 wait while they
+/// are held, and which does not say where it ends while it is told not to.
 struct WatchedBus {
     inner: SharedBus,
     witness: Witness,
     held: watch::Sender<bool>,
+    sends_held: watch::Sender<bool>,
+    unreadable: AtomicBool,
 }
 
 impl WatchedBus {
     fn new(inner: SharedBus, held: bool) -> Arc<Self> {
-        Arc::new(Self { inner, witness: Witness::new(), held: watch::Sender::new(held) })
+        let (held, sends_held) = (watch::Sender::new(held), watch::Sender::new(false));
+        Arc::new(Self { inner, witness: Witness::new(), held, sends_held, unreadable: AtomicBool::new(false) })
     }
 }
 
@@ -160,6 +164,7 @@ impl Reader for HeldReader {
 struct WatchedProducer {
     inner: Box<dyn Producer>,
     witness: Witness,
+    held: watch::Receiver<bool>,
 }
 
 #[async_trait]
@@ -168,6 +173,7 @@ impl Producer for WatchedProducer {
         // One record alone is a position: the opening, or a read-back.
         if records.len() > 1 {
             self.witness.begins();
+            let _ = self.held.wait_for(|held| !held).await;
         }
         self.inner.send(records).await
     }
@@ -188,7 +194,8 @@ impl Bus for WatchedBus {
     }
 
     async fn producer(&self, id: &str) -> Result<Box<dyn Producer>> {
-        Ok(Box::new(WatchedProducer { inner: self.inner.producer(id).await?, witness: self.witness.clone() }))
+        let (inner, witness) = (self.inner.producer(id).await?, self.witness.clone());
+        Ok(Box::new(WatchedProducer { inner, witness, held: self.sends_held.subscribe() }))
     }
 
     async fn reader(&self, topic: &TopicInfo, partition: Partition, from: Offset) -> Result<Box<dyn Reader>> {
@@ -200,6 +207,9 @@ impl Bus for WatchedBus {
     }
 
     async fn watermarks(&self, topic: &TopicInfo, partition: Partition) -> Result<Watermarks> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(Fault::external("the bus cannot be read for a moment"));
+        }
         self.inner.watermarks(topic, partition).await
     }
 

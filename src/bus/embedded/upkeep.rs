@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     bus::Cleanup,
-    fault::{Kind, Result},
+    fault::{Fault, Kind, Result},
     model::{Millis, Offset, Record},
 };
 
@@ -89,33 +89,41 @@ impl Writer {
             return;
         }
         self.upkeep.last = Some(now);
-        self.upkeep.more = match self.upkeep_step(now) {
-            Ok(more) => more,
-            Err(fault) => {
-                if fault.kind == Kind::Lost {
-                    tracing::error!(%fault, "upkeep of the bus met damage: the disk may fill");
-                } else {
-                    tracing::warn!(%fault, "upkeep of the bus failed and will be tried again");
-                }
-                false
-            }
-        };
+        self.upkeep.more = self.upkeep_step(now);
     }
 
-    /// Every kind of work by itself: what one of them meets must not stop the others.
-    fn upkeep_step(&mut self, now: Millis) -> Result<bool> {
-        let done = [self.sweep(), self.expire(now), self.compact(now, false).map(|()| false), self.give_back()];
+    /// Every kind of work by itself: what one of them meets must not stop the others. Says whether there
+    /// is more.
+    fn upkeep_step(&mut self, now: Millis) -> bool {
+        let (mut more, met) = self.expire(now);
+        let others = [self.sweep(), self.compact(now, false).map(|()| false), self.give_back()];
+        for done in others.into_iter().chain(met.map(Err)) {
+            match done {
+                Ok(this) => more |= this,
+                Err(fault) if fault.kind == Kind::Lost => {
+                    tracing::error!(%fault, "upkeep of the bus met damage: the disk may fill");
+                }
+                Err(fault) => tracing::warn!(%fault, "upkeep of the bus failed and will be tried again"),
+            }
+        }
         if fs::metadata(self.file.with_extension("sqlite-wal")).is_ok_and(|wal| wal.len() > WAL_BYTES) {
             checkpoint(&self.conn);
         }
-        done.into_iter().try_fold(false, |more, done| Ok(more | done?))
+        more
     }
 
     /// Everything that retention has to do, to the end.
     pub(super) fn retain_all(&mut self) -> Result<()> {
         let now = self.clock.now();
-        while self.sweep()? || self.expire(now)? || self.give_back()? {}
-        Ok(())
+        loop {
+            let (more, met) = self.expire(now);
+            if let Some(fault) = met {
+                return Err(fault);
+            }
+            if !more && !self.sweep()? && !self.give_back()? {
+                return Ok(());
+            }
+        }
     }
 
     /// Compacts every compacted topic, whether it is worth it or not.
@@ -135,11 +143,15 @@ impl Writer {
         })
     }
 
-    /// Deletes some of what is too old or too much; says whether there is more. Each partition by
-    /// itself: a damaged one must not let the others grow.
-    fn expire(&mut self, now: Millis) -> Result<bool> {
-        let mut done = Ok(false);
-        for topic in self.transaction(Topic::all)? {
+    /// Deletes some of what is too old or too much; says whether there is more, and the last fault it
+    /// met. Each partition by itself: a damaged one must not let the others grow.
+    fn expire(&mut self, now: Millis) -> (bool, Option<Fault>) {
+        let (mut more, mut met) = (false, None);
+        let topics = self.transaction(Topic::all).unwrap_or_else(|fault| {
+            met = Some(fault);
+            Vec::new()
+        });
+        for topic in topics {
             let Cleanup::Delete { retention_ms, retention_bytes } = topic.cleanup else { continue };
             if retention_ms.is_none() && retention_bytes.is_none() {
                 continue;
@@ -157,14 +169,13 @@ impl Writer {
                     }
                     Ok(more)
                 });
-                done = match (done, expired) {
-                    (Ok(more), Ok(this)) => Ok(more | this),
-                    (Err(fault), _) => Err(fault),
-                    (_, Err(fault)) => Err(fault.at(format!("retention of {name}-{partition}"))),
-                };
+                match expired {
+                    Ok(this) => more |= this,
+                    Err(fault) => met = Some(fault.at(format!("retention of {name}-{partition}"))),
+                }
             }
         }
-        done
+        (more, met)
     }
 
     fn compact(&mut self, now: Millis, even_if_not_worth_it: bool) -> Result<()> {

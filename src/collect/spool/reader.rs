@@ -50,11 +50,26 @@ impl Reader {
         if let Some(durable) = durable.filter(|durable| durable.spool == reader.spool) {
             reader.check_within(durable.next)?;
         }
-        reader.reload()?;
-        if from > 0 || !reader.chain.is_empty() {
-            reader.at = Some(reader.enter()?);
+        loop {
+            reader.reload()?;
+            if from == 0 && reader.chain.is_empty() {
+                return Ok(reader);
+            }
+            let seen = reader.chain.clone();
+            match reader.enter() {
+                Ok(at) => {
+                    reader.at = Some(at);
+                    return Ok(reader);
+                }
+                // A writer may have put another file in the place of an empty one meanwhile.
+                Err(fault) => {
+                    reader.reload()?;
+                    if reader.chain == seen {
+                        return Err(fault);
+                    }
+                }
+            }
         }
-        Ok(reader)
     }
 
     /// Which spool it reads.

@@ -50,6 +50,8 @@ pub struct Resume {
     pub token: Bytes,
     /// Without a token: ask for events since then (`?since=`); `None` asks for what comes.
     pub since: Option<Millis>,
+    /// An event that is repeated is surely known if it is no older than this.
+    pub known_for: Duration,
 }
 
 /// An event as it was received.
@@ -148,7 +150,7 @@ impl Connector {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(USER_AGENT, self.agent.clone());
         if !resume.token.is_empty() {
-            let token = HeaderValue::from_bytes(&token::ask(&resume.token)).map_err(|_| {
+            let token = HeaderValue::from_bytes(&token::ask(&resume.token, resume.known_for)).map_err(|_| {
                 let token = resume.token.escape_ascii();
                 Fault::data(format!(
                     "{url}: the event id \"{token}\" cannot stand in a header, so it cannot be resumed"

@@ -12,18 +12,17 @@
 //! - what a quiet topic gets while nobody is connected lies before its end. [`follow`] keeps the last
 //!   stand that was known, or else asks for everything since the source was begun.
 //!
-//! A stand that is older than the newest by more than a minute is sent as it is: what shared its
-//! millisecond was delivered long ago, and its last event may be known no more when it comes again.
+//! A stand that is so much older than the newest that its last event may be known no more when it
+//! comes again is sent as it is: what shared its millisecond was delivered long ago.
 //!
 //! An id of any other form is kept and sent as it is.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::model::Millis;
-
-/// So much later (ms) everything of a topic's millisecond was delivered.
-const SETTLED: Millis = 60_000;
 
 const NO_OFFSET: &[u8] = b"\"offset\":-1";
 
@@ -48,12 +47,14 @@ pub fn follow(before: &Bytes, id: Bytes, since: Option<Millis>) -> Bytes {
     text(&stands).unwrap_or(id)
 }
 
-/// What to send as `Last-Event-ID` to go on behind this token.
-pub fn ask(token: &Bytes) -> Bytes {
+/// What to send as `Last-Event-ID` to go on behind this token. A topic's last event is asked for again
+/// unless it is older than the newest of all topics by more than `known_for`.
+pub fn ask(token: &Bytes, known_for: Duration) -> Bytes {
+    let known_for = Millis::try_from(known_for.as_millis()).unwrap_or(Millis::MAX);
     let Some(mut stands) = parse(token) else { return token.clone() };
     let Some(newest) = stands.iter().filter_map(time).max() else { return token.clone() };
     for stand in &mut stands {
-        if let Some(time) = time(stand).filter(|time| *time >= newest.saturating_sub(SETTLED)) {
+        if let Some(time) = time(stand).filter(|time| *time >= newest.saturating_sub(known_for)) {
             stand.insert("timestamp".to_owned(), (time - 1).into());
         }
     }
@@ -78,6 +79,8 @@ fn text(stands: &[Stand]) -> Option<Bytes> {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     fn id(eqiad: &str, codfw: &str) -> Bytes {
         let stand = |name: &str, at: &str| format!(r#"{{"partition":0,{at},"topic":"{name}"}}"#);
         // As serde_json writes it: keys by name.
@@ -91,7 +94,7 @@ mod tests {
     #[test]
     fn the_last_millisecond_is_asked_for_again() {
         let check = |eqiad: &str, codfw: &str, asked: [&str; 2]| {
-            assert_eq!(ask(&id(eqiad, codfw)), id(asked[0], asked[1]), "{eqiad} {codfw}");
+            assert_eq!(ask(&id(eqiad, codfw), MINUTE), id(asked[0], asked[1]), "{eqiad} {codfw}");
         };
         check(r#""timestamp":90001"#, r#""timestamp":90500"#, [r#""timestamp":90000"#, r#""timestamp":90499"#]);
         // Quiet for more than a minute: its last event is not repeated.
@@ -117,7 +120,7 @@ mod tests {
         for token in ["", "17", "[]", "[17]", "{}", r#"[{"offset":-1}]"#, r#"[{"topic":"a","timestamp":5}]"#, "\u{fe}"]
         {
             let token = Bytes::from(token);
-            assert_eq!(ask(&token), token);
+            assert_eq!(ask(&token, MINUTE), token);
             assert_eq!(follow(&Bytes::new(), token.clone(), Some(5)), token);
         }
     }

@@ -48,7 +48,7 @@ pub const LOG: &str = "_delta_log";
 pub const LIVE: &str = "_live";
 
 /// The layout that this code reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A partition of a topic, as a table knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

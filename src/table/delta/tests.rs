@@ -162,7 +162,7 @@ async fn a_table_of_other_settings_or_another_program_is_refused() {
         assert!(fault.domain == Domain::User && fault.message.contains(word), "{fault}");
     };
     refused("howdah.fingerprint", "other", "did not make").await;
-    refused("\"howdah.format\":\"1\"", "\"howdah.format\":\"2\"", "another howdah").await;
+    refused("\"howdah.format\":\"2\"", "\"howdah.format\":\"1\"", "another howdah").await;
     refused("\"minReaderVersion\":1", "\"minReaderVersion\":3", "protocol").await;
 }
 

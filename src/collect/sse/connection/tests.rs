@@ -98,13 +98,13 @@ async fn the_request_says_who_asks_and_from_where() {
     assert!(!plain.contains("last-event-id"), "{plain}");
 
     let settings = SseSettings { contact: Some("me@example.org".to_owned()), ..server.settings() };
-    let since = request(settings, Resume { token: Bytes::new(), since: Some(1_441_929_600_123) }).await;
+    let since = request(settings, Resume { since: Some(1_441_929_600_123), ..Resume::default() }).await;
     assert!(since.starts_with("get /v2/stream?since=2015-09-11t00%3a00%3a00.123z http/1.1\r\n"), "{since}");
     assert!(since.contains(&format!("\r\nuser-agent: howdah/{version} (me@example.org)\r\n")), "{since}");
 
     let token = Bytes::from_static(br#"[{"topic":"a","timestamp":1}]"#);
     let settings = SseSettings { url: format!("{}?a=b", server.settings().url), ..server.settings() };
-    let resumed = request(settings, Resume { token, since: Some(0) }).await;
+    let resumed = request(settings, Resume { token, since: Some(0), ..Resume::default() }).await;
     assert!(resumed.starts_with("get /v2/stream?a=b http/1.1\r\n"), "{resumed}");
     assert!(resumed.contains("\r\nlast-event-id: [{\"topic\":\"a\",\"timestamp\":1}]\r\n"), "{resumed}");
 }
@@ -180,7 +180,7 @@ async fn an_event_above_the_bound_comes_in_pieces_and_moves_the_token() {
 #[tokio::test]
 async fn a_cut_is_resumed_by_the_id_of_the_last_event_taken() {
     let server = Server::start().await;
-    let mut stream = Stream::new(&server.settings(), Resume { token: Bytes::new(), since: Some(0) }).unwrap();
+    let mut stream = Stream::new(&server.settings(), Resume { since: Some(0), ..Resume::default() }).unwrap();
     let (_, ()) = tokio::join!(connected(&mut stream), async {
         let mut visitor = server.visitor().await;
         visitor.say(&format!("{HEAD}retry: 10\nid: 1\ndata: a\n\nid: 2\ndata: never ended\n")).await;
