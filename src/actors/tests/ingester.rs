@@ -148,8 +148,9 @@ async fn an_ingester_that_opens_anew_over_a_transaction_is_not_fenced_by_itself(
         tokio::task::yield_now().await;
     }
     watched.unreadable.store(false, Ordering::SeqCst);
-    watched.sends_held.send_replace(false);
+    // Only now the transaction goes on, and meets the fence of the opening that came after it.
     assert_eq!(asked.await.unwrap().spool, spool);
+    watched.sends_held.send_replace(false);
     drain(&ingester).await;
     assert_eq!(values(&bus).await, expected());
     assert!(ingester.vitals().life().restarts.is_empty(), "{:?}", ingester.vitals().life().restarts);
