@@ -30,7 +30,8 @@ use crate::{
 
 /// The pauses of a protocol that an actor runs as one attempt, told to its supervisor: between two
 /// tries it waits, and each try has the stall's whole bound. Without this an outage of the store
-/// that is longer than the bound would be the actor's death, again and again.
+/// that is longer than the bound would be the actor's death, again and again. And so has each step: a
+/// batch may be many segments, and a store may be slow.
 struct Declared<A: Actor<Context = Context<A>>>(Life<A>);
 
 #[async_trait]
@@ -38,6 +39,10 @@ impl<A: Actor<Context = Context<A>>> Pause for Declared<A> {
     async fn pause(&self, attempt: u32) {
         let _waiting = self.0.waiting(format!("a back-off after {attempt} failures"));
         Doubling::default().pause(attempt).await;
+        self.0.progress();
+    }
+
+    fn stepped(&self) {
         self.0.progress();
     }
 }

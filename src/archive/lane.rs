@@ -159,6 +159,7 @@ impl Lane {
         self.begun = None;
         let (standing, mine) = self.chain.put(&*self.parts.store, &*self.parts.pause, &entry).await?;
         cross("archive.entry_put");
+        self.parts.pause.stepped();
         if !mine {
             rare("archive.adopted");
         }
@@ -175,6 +176,7 @@ impl Lane {
             Ok(()) => {}
         }
         cross("archive.offset_committed");
+        self.parts.pause.stepped();
         Ok(Some(Published { entry: standing, mine }))
     }
 
@@ -261,6 +263,7 @@ impl Lane {
             names = Some((self.layout.staging_name(start, uuid), target, Layout::times_name(start, uuid)));
         }
         cross("archive.closed");
+        self.parts.pause.stepped();
         self.send_letters().await?;
         cross("archive.letters_sent");
         if let Some((.., times)) = &names {
@@ -268,6 +271,7 @@ impl Lane {
             decide(&*self.parts.store, &*self.parts.pause, &path, account.times.encode().into()).await?;
         }
         cross("archive.times_put");
+        self.parts.pause.stepped();
         let (staging, target, times) = names.map_or((None, None, None), |(s, f, t)| (Some(s), Some(f), Some(t)));
         let Account { count, bytes, crc32c, holes, .. } = account;
         Ok(Entry {

@@ -9,6 +9,9 @@ use async_trait::async_trait;
 pub trait Pause: Send + Sync {
     /// Waits before attempt `attempt` (1 = the first repetition).
     async fn pause(&self, attempt: u32);
+
+    /// A step of the protocol is done: who watches over it may give the next one its whole time.
+    fn stepped(&self) {}
 }
 
 /// Doubling pauses, varied by up to a quarter, on tokio's clock.

@@ -136,6 +136,7 @@ impl Committer {
             let mut files = Vec::new();
             for hour in sealed.hours.iter().filter(|_| write) {
                 files.push(self.write_live(sealed, hour).await?);
+                self.pause.stepped();
             }
             let Sealed { lane, built_on, positions, .. } = *sealed;
             lanes.push(LaneChange { lane, built_on, positions, files });

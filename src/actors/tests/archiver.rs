@@ -21,9 +21,12 @@ struct House {
 
 /// An archiver's parts, and its store; the topic holds [`NUM_RECORDS`].
 async fn parts(folder: &Path, held: bool) -> (ArchiverParts, Arc<Watched>) {
+    parts_on(folder, Watched::new(held), NUM_RECORDS).await
+}
+
+async fn parts_on(folder: &Path, store: Arc<Watched>, num_records: u64) -> (ArchiverParts, Arc<Watched>) {
     let bus = bus(folder).await;
-    send(&bus, (0..NUM_RECORDS).map(|n| format!("event {n}"))).await;
-    let store = Watched::new(held);
+    send(&bus, (0..num_records).map(|n| format!("event {n}"))).await;
     let parts = ArchiverParts {
         settings: Arc::new(archive::Settings { roll_bytes: 1_000, ..archive::Settings::for_test() }),
         replicas: 1,
@@ -44,8 +47,12 @@ async fn house(folder: &Path, held: bool) -> House {
 }
 
 async fn drain(archiver: &Ref<Archiver>) {
+    drain_to(archiver, NUM_RECORDS).await;
+}
+
+async fn drain_to(archiver: &Ref<Archiver>, until: u64) {
     let (done, answered) = oneshot::channel();
-    archiver.order(Drain { until: BTreeMap::from([(0, NUM_RECORDS)]), done }).await.unwrap();
+    archiver.order(Drain { until: BTreeMap::from([(0, until)]), done }).await.unwrap();
     answered.await.unwrap();
 }
 
@@ -140,4 +147,20 @@ async fn two_archivers_of_one_partition_adopt_each_others_segments() {
     let both = [&one, &other].map(|archiver| archiver.vitals().clone());
     assert_eq!(both.iter().map(|vitals| vitals.records_out.get()).sum::<u64>(), NUM_RECORDS);
     assert!(both.iter().all(|vitals| vitals.records_in.get() > 0), "only one of them took records");
+}
+
+/// One batch is many segments, each of several calls: the bound is for a single one of them.
+#[actix::test]
+async fn a_slow_store_restarts_nobody() {
+    const FEW: u64 = 1_000;
+    let folder = tempfile::tempdir().unwrap();
+    let begun = tokio::time::Instant::now();
+    let (parts, store) = parts_on(folder.path(), Watched::slow(false, Duration::from_millis(100)), FEW).await;
+    let (mut tree, stall) = (tree(), Duration::from_secs(2));
+    let archiver = child_with(&mut tree, "archive", stall, move |life| Archiver::new(life, parts.clone()));
+    let _root = start(tree);
+    drain_to(&archiver, FEW).await;
+    assert_eq!(lines(&*store).await, expected()[..FEW as usize]);
+    assert!(archiver.vitals().life().restarts.is_empty(), "{:?}", archiver.vitals().life().restarts);
+    assert!(begun.elapsed() > 2 * stall, "not slow enough to prove anything: {:?}", begun.elapsed());
 }

@@ -58,12 +58,18 @@ struct Watched {
     witness: Witness,
     held: AtomicBool,
     freed: Notify,
+    /// How long each write takes.
+    slow: Duration,
 }
 
 impl Watched {
     fn new(held: bool) -> Arc<Self> {
+        Self::slow(held, Duration::ZERO)
+    }
+
+    fn slow(held: bool, slow: Duration) -> Arc<Self> {
         let inner = MemoryStore::new(Arc::new(SystemClock));
-        Arc::new(Self { inner, witness: Witness::new(), held: AtomicBool::new(held), freed: Notify::new() })
+        Arc::new(Self { inner, witness: Witness::new(), held: AtomicBool::new(held), freed: Notify::new(), slow })
     }
 
     async fn pass(&self) {
@@ -81,6 +87,9 @@ impl Watched {
     async fn call<T>(&self, call: impl Future<Output = T>) -> T {
         self.witness.begins();
         tokio::task::yield_now().await;
+        if !self.slow.is_zero() {
+            tokio::time::sleep(self.slow).await;
+        }
         let answer = call.await;
         tokio::task::yield_now().await;
         answer
@@ -300,7 +309,14 @@ fn child<A>(tree: &mut Tree, stage: &str, make: impl Fn(Life<A>) -> A + Send + '
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
-    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: MAILBOX, stall: Duration::from_secs(600) };
+    child_with(tree, stage, Duration::from_secs(600), make)
+}
+
+fn child_with<A>(tree: &mut Tree, stage: &str, stall: Duration, make: impl Fn(Life<A>) -> A + Send + 'static) -> Ref<A>
+where
+    A: Actor<Context = Context<A>> + Supervised,
+{
+    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: MAILBOX, stall };
     tree.child(Spec::new(Vitals::new(id(stage)), supervision, make))
 }
 
