@@ -33,6 +33,10 @@ use crate::{
 /// The folder, in the spool's, of payloads above the size bound.
 const OVERSIZED: &str = "oversized";
 
+/// One of a source's topics may be so far behind the others (a mirror from another data centre), and in
+/// the middle of a millisecond.
+const LAG: Duration = Duration::from_secs(300);
+
 /// Why a gap is possible after most resumes that look like one.
 const UNPROVEN: &str = "the source resumed without repeating a known event";
 
@@ -152,8 +156,9 @@ impl Collector {
         let resume = Resume {
             token: token.unwrap_or_default(),
             since: Some(owned.since.min(recovered.created)),
-            // Half of it, for what the clocks of source and machine differ by.
-            known_for: self.parts.settings.dedupe_window / 2,
+            // Half of the window, for what the clocks of source and machine differ by; and no less than
+            // what a topic may lag behind another, for which the window's number of ids is enough.
+            known_for: (self.parts.settings.dedupe_window / 2).max(LAG),
         };
         let Source::Sse(settings) = &self.parts.settings.source;
         match Stream::new(settings, resume) {
