@@ -268,11 +268,10 @@ mod tests {
 
     /// Resumes after each event of a connection by its id as `ask` sends it; what both connections
     /// delivered together, for each cut.
-    fn resume_everywhere(ask: impl Fn(&str) -> String) -> Vec<Vec<usize>> {
-        let feed = feed(120, 5);
-        let first = drain(&mut Cursor::since(Arc::clone(&feed), None, 120, 11), 120);
+    fn resume_everywhere(feed: &Arc<Feed>, ask: impl Fn(&str) -> String) -> Vec<Vec<usize>> {
+        let first = drain(&mut Cursor::since(Arc::clone(feed), None, 120, 11), 120);
         let both = |cut: usize| {
-            let mut resumed = Cursor::resume(Arc::clone(&feed), &ask(&first[cut].1), 120, cut as u64).unwrap();
+            let mut resumed = Cursor::resume(Arc::clone(feed), &ask(&first[cut].1), 120, cut as u64).unwrap();
             let mut both = sorted([indices(&first[..=cut]), indices(&drain(&mut resumed, 120))].concat());
             both.dedup();
             both
@@ -280,14 +279,33 @@ mod tests {
         (0..first.len()).map(both).collect()
     }
 
+    /// The id as a client sends it.
+    fn asked(id: &str, known_for: std::time::Duration) -> String {
+        let token = token::ask(&Bytes::copy_from_slice(id.as_bytes()), known_for);
+        String::from_utf8(token.to_vec()).unwrap()
+    }
+
     #[test]
     fn an_id_sent_as_it_is_loses_what_shares_the_millisecond_and_one_less_loses_nothing() {
-        let all: Vec<_> = (0..120).collect();
-        let literal = resume_everywhere(str::to_owned);
+        let (feed, all) = (feed(120, 5), (0..120).collect::<Vec<_>>());
+        let literal = resume_everywhere(&feed, str::to_owned);
         assert!(literal.iter().filter(|both| **both != all).count() > 60, "a trap that does not close");
-        let asked =
-            |id: &str| String::from_utf8(token::ask(&Bytes::copy_from_slice(id.as_bytes()), MINUTE).to_vec()).unwrap();
-        assert!(resume_everywhere(asked).iter().all(|both| *both == all));
+        assert!(resume_everywhere(&feed, |id| asked(id, MINUTE)).iter().all(|both| *both == all));
+    }
+
+    /// A topic that is further behind the other than its last event is thought to be known for is taken
+    /// for quiet, and what shares its last millisecond is skipped.
+    #[test]
+    fn a_topic_that_lags_is_asked_again_as_long_as_its_last_event_is_known() {
+        let layout = Layout { burst: 20, ..Layout::default() };
+        let feed = Arc::new(Feed::load(recording(120, 1).as_bytes(), layout).unwrap());
+        let all: Vec<_> = (0..120).collect();
+        let whole = |known_for: u64| {
+            let ask = |id: &str| asked(id, std::time::Duration::from_millis(known_for));
+            resume_everywhere(&feed, ask).iter().filter(|both| **both == all).count()
+        };
+        assert!(whole(5) < 120, "a trap that does not close");
+        assert_eq!(whole(300), 120);
     }
 
     #[test]
