@@ -12,7 +12,8 @@
 //! What was answered survives `kill -9` and a power cut. Bytes that somebody else has changed end
 //! in a fault ([`Kind::Lost`](crate::fault::Kind::Lost)), not in other records. One thing no file
 //! can see by itself: a copy that was put back, or a log (`bus.sqlite-wal`) that was damaged after
-//! a crash, is an earlier state of the bus; who stood further on is told so by the reader.
+//! a crash, is an earlier state of the bus; who stood further on is told so by the reader, and whoever opens
+//! an archive or a table on it holds what it has against it first.
 
 mod block;
 mod database;

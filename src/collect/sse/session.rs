@@ -132,8 +132,8 @@ impl Session {
 
 /// The proof that a resume by id left nothing out.
 ///
-/// Servers resume at or before the id they are given, so the first events after a resume repeat
-/// known ones. If none of the first [`OVERLAP_EVENTS`] is known, or the connection is over before
+/// A resume asks for the last event once more (see [`token`](super::token)), so the first events after
+/// it repeat known ones. If none of the first [`OVERLAP_EVENTS`] is known, or the connection is over before
 /// a known one has come, events in between may be missing: a possible gap, reported once a resume.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overlap {
