@@ -23,6 +23,13 @@ pub const POINTS: &[&str] = &[
     "table.live_written",
     "table.before_commit",
     "table.committed",
+    "table.closed",
+    "table.final_staged",
+    "table.final_there",
+    "table.swapped",
+    "table.checkpointed",
+    "table.marked",
+    "table.cleaned",
 ];
 
 #[cfg(debug_assertions)]

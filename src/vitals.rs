@@ -156,6 +156,12 @@ pub struct Vitals {
     pub lag: Gauge,
     /// The smallest committed watermark of its partitions, ms since 1970; 0 for none.
     pub watermark: Gauge,
+    /// The time before which every hour of the table is final, ms since 1970; 0 for none yet.
+    pub final_until: Gauge,
+    /// Hours brought to where plain readers of the table see them.
+    pub final_hours: Counter,
+    /// Files deleted because nobody can need them any more.
+    pub deleted_files: Counter,
     /// When its last durable step was done, ms since 1970; 0 for never.
     pub last_success: Gauge,
 }
@@ -202,6 +208,9 @@ impl Vitals {
             mailbox_waited_ms: Counter::default(),
             lag: Gauge::default(),
             watermark: Gauge::default(),
+            final_until: Gauge::default(),
+            final_hours: Counter::default(),
+            deleted_files: Counter::default(),
             last_success: Gauge::default(),
         })
     }

@@ -6,6 +6,8 @@
 //! where it stands; at most one commit is on its way; a lane whose seal did not become durable as it
 //! was is thrown away.
 
+mod keep;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -15,6 +17,7 @@ use std::{
 use actix::prelude::*;
 use tokio::time::Instant;
 
+use self::keep::Keeping;
 use super::{
     Reopens,
     assignment::{Drain, Lags, TakeBatch, feed, partitions_of},
@@ -64,6 +67,7 @@ pub struct Aggregator {
     lags: Lags,
     draining: Option<Drain>,
     failures: u32,
+    keeping: Keeping,
 }
 
 struct Slot {
@@ -111,6 +115,7 @@ impl Aggregator {
             lags: Lags::default(),
             draining: None,
             failures: 0,
+            keeping: Keeping::new(),
         }
     }
 
@@ -118,6 +123,9 @@ impl Aggregator {
     fn open(&mut self, ctx: &mut Context<Self>) {
         self.opening += 1;
         self.committer = None;
+        if let Some(round) = self.keeping.reset() {
+            ctx.cancel_future(round);
+        }
         for (_, slot) in std::mem::take(&mut self.slots) {
             ctx.cancel_future(slot.reader);
             self.life.vitals.stale_batches.add(slot.waiting.len() as u64);
@@ -251,7 +259,7 @@ impl Aggregator {
         let (life, bus) = (self.life.clone(), self.parts.bus.clone());
         let looking = async move {
             let _attempt = life.attempt("look for the others' watermarks");
-            committer.refresh().await?;
+            committer.follow().await?;
             // Quiet is only who was read to its end: a reader that cannot read is not.
             let mut idle = BTreeMap::new();
             for (partition, at) in quiet {
@@ -281,6 +289,7 @@ impl Aggregator {
         if sealed.is_empty() {
             self.committer = Some(committer);
             if self.is_drained()
+                && self.keep_if_due(ctx)
                 && let Some(drain) = self.draining.take()
             {
                 let _ = drain.done.send(());
@@ -316,6 +325,7 @@ impl Aggregator {
         self.life.progress();
         self.failures = 0;
         self.committer = Some(committer);
+        self.keeping.stir();
         let partitions: Vec<_> = self.slots.keys().copied().collect();
         partitions.into_iter().for_each(|partition| self.settle(partition, ctx));
         if self.draining.is_some() {
@@ -395,7 +405,10 @@ impl Actor for Aggregator {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.open(ctx);
-        ctx.run_interval(COMMIT_TICK, |aggregator, ctx| aggregator.commit_if_due(ctx));
+        ctx.run_interval(COMMIT_TICK, |aggregator, ctx| {
+            aggregator.commit_if_due(ctx);
+            aggregator.keep_if_due(ctx);
+        });
     }
 }
 

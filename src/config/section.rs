@@ -122,6 +122,14 @@ impl<'t> Key<'t> {
         })
     }
 
+    /// `true` or `false`.
+    pub fn boolean(self) -> Read<'t, bool> {
+        self.read("true or false", |value| match value {
+            Value::Bool(value) => Some(Ok(*value)),
+            _ => None,
+        })
+    }
+
     /// A size in bytes within these bounds.
     pub fn size(self, bounds: RangeInclusive<u64>) -> Read<'t, u64> {
         self.parse(SIZE_FORMS, |text| within(text, parse_size(text)?, &bounds, show_size))

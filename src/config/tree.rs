@@ -29,7 +29,9 @@ pub enum Value {
     Text(String),
     /// A whole number; `None` if it is beyond 64 bits.
     Integer(Option<i64>),
-    /// What no key takes yet: `a boolean`, `a float`, `a date or time`.
+    /// `true` or `false`.
+    Bool(bool),
+    /// What no key takes yet: `a float`, `a date or time`.
     Other(&'static str),
     /// An array.
     Array(Vec<Node>),
@@ -45,6 +47,7 @@ impl Value {
         match self {
             Self::Text(_) => "a string",
             Self::Integer(_) => "an integer",
+            Self::Bool(_) => "a boolean",
             Self::Other(what) => what,
             Self::Array(_) => "an array",
             Self::Table(_) => "a table",
@@ -143,7 +146,7 @@ impl Reading<'_> {
         let value = match value {
             DeValue::String(text) => self.text(&text, &place),
             DeValue::Integer(integer) => Value::Integer(i64::from_str_radix(integer.as_str(), integer.radix()).ok()),
-            DeValue::Boolean(_) => Value::Other("a boolean"),
+            DeValue::Boolean(value) => Value::Bool(value),
             DeValue::Float(_) => Value::Other("a float"),
             DeValue::Datetime(_) => Value::Other("a date or time"),
             DeValue::Array(array) => Value::Array(

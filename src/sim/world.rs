@@ -101,6 +101,11 @@ impl World {
         self.lock().files.all()
     }
 
+    /// Of each path that was ever deleted the bytes that were deleted first.
+    pub fn deleted(&self) -> BTreeMap<String, Bytes> {
+        self.lock().files.deleted().clone()
+    }
+
     /// Every change of a path that readers take for data, in order.
     pub fn visible_changes(&self) -> Vec<Change> {
         self.lock().files.visible_changes().to_vec()

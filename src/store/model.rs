@@ -94,6 +94,8 @@ pub struct Files {
     num_forgotten: usize,
     pending: Vec<Pending>,
     visible_changes: Vec<Change>,
+    // Of each path that was ever deleted the bytes that went first.
+    deleted: BTreeMap<String, Bytes>,
 }
 
 impl Files {
@@ -182,6 +184,8 @@ impl Files {
     pub fn delete(&mut self, op: u64, path: &str) -> Result<bool> {
         let there = self.names.contains_key(path);
         if there {
+            let bytes = &self.files[self.names[path]].data;
+            self.deleted.entry(path.to_owned()).or_insert_with(|| bytes.clone());
             self.name(path, None, false);
         } else if self.is_folder(path) {
             return Err(Fault::internal(format!("delete {path}: it is a folder")));
@@ -328,6 +332,11 @@ impl Files {
     /// Every change of what readers take for data, in order.
     pub fn visible_changes(&self) -> &[Change] {
         &self.visible_changes
+    }
+
+    /// Of each path that was ever deleted the bytes that were deleted first.
+    pub fn deleted(&self) -> &BTreeMap<String, Bytes> {
+        &self.deleted
     }
 
     fn visible(&self) -> BTreeMap<String, Bytes> {

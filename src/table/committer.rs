@@ -6,30 +6,22 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
     Settings,
     definition::Definition,
-    delta::{self, Change, FileFacts, LaneChange, LaneId, NewFile, Outcome, Snapshot},
+    delta::{self, LIVE, LaneChange, LaneId, Lanes, NewFile, Outcome, Snapshot},
+    files,
     lane::{Lane, Sealed},
-    parquet,
-    window::{HourRows, Plan, Row},
+    window::{HourRows, Plan},
 };
 use crate::{
     failpoint::{cross, rare},
-    fault::{Fault, Kind, Result, Retry},
-    model::{Clock, Millis, Offset, Pause, fresh_uuid},
-    store::{SharedStore, Store, StorePath},
+    fault::{Fault, Result},
+    model::{Clock, Offset, Pause, fresh_uuid},
+    store::SharedStore,
 };
-
-/// How often a live file is written again.
-const ATTEMPTS: u32 = 14;
-
-/// From so many rows on an hour is encoded on a thread for blocking work; below it takes about a
-/// millisecond.
-const MANY_ROWS: usize = 5_000;
 
 /// A commit of a replica's lanes; the same one may be given again after a fault.
 #[derive(Clone, Debug)]
@@ -90,14 +82,15 @@ impl Committer {
     /// Looks for newer versions.
     ///
     /// # Errors
-    /// Those of [`Snapshot::refresh`].
-    pub async fn refresh(&mut self) -> Result<()> {
-        self.snapshot.refresh(&*self.store).await
+    /// Those of [`Snapshot::follow`].
+    pub async fn follow(&mut self) -> Result<()> {
+        self.snapshot.follow(&*self.store).await
     }
 
     /// The lane as the snapshot has it; `start` is where to begin if it never committed.
     pub fn lane(&self, id: LaneId, start: Offset) -> Lane {
-        Lane::open(Arc::clone(&self.plan), id, self.snapshot.positions(id), start)
+        let least = self.snapshot.least_watermark();
+        Lane::open(Arc::clone(&self.plan), id, self.snapshot.positions(id), start, least)
     }
 
     /// Gives a lane that was just opened its state back from its live files, for when the bus no
@@ -114,7 +107,7 @@ impl Committer {
         let mut hours = Vec::new();
         for (path, file) in self.snapshot.live(lane.id()) {
             if let Some(hour) = file.hour.filter(|&hour| !lane.is_final(hour)) {
-                hours.push((hour, read_rows(&*self.store, &self.snapshot, path).await?));
+                hours.push((hour, files::read_rows(&*self.store, &self.snapshot, path).await?));
             }
         }
         lane.restore(hours);
@@ -144,54 +137,15 @@ impl Committer {
         if write {
             cross("table.live_written");
         }
-        let change = Change { commit: proposal.commit, whole: write, lanes };
+        let change = Lanes { commit: proposal.commit, whole: write, lanes };
         let Self { store, pause, snapshot, definition, .. } = self;
         delta::commit(&**store, &**pause, snapshot, definition, &change, self.clock.now()).await
     }
 
     async fn write_live(&self, sealed: &Sealed, hour: &HourRows) -> Result<NewFile> {
-        let bytes = self.encode(&hour.rows).await?;
-        let starts = || hour.rows.iter().map(|row| row.window_start);
-        let nowhere: Millis = hour.hour.start();
-        let facts = FileFacts {
-            hour: hour.hour,
-            size: bytes.len() as u64,
-            num_rows: hour.rows.len() as u64,
-            windows: (starts().min().unwrap_or(nowhere), starts().max().unwrap_or(nowhere)),
-        };
-        let mut attempt = 0;
-        loop {
-            let path = sealed.lane.live_path(sealed.positions.seq);
-            match write_file(&*self.store, &self.snapshot.table().join(&path), bytes.clone()).await {
-                Ok(()) => return Ok(NewFile { path, facts, replaces: hour.replaces }),
-                Err(fault) if fault.retry == Retry::Never || attempt == ATTEMPTS => return Err(fault),
-                Err(_) => rare("table.live_again"),
-            }
-            attempt += 1;
-            self.pause.pause(attempt).await;
-        }
+        let name = || self.snapshot.table().join(&sealed.lane.live_path(sealed.positions.seq));
+        let (at, size) = files::write_rows(&*self.store, &*self.pause, &self.plan, &hour.rows, name).await?;
+        let path = format!("{LIVE}/{}", at.name());
+        Ok(NewFile { path, facts: files::facts(hour.hour, &hour.rows, size), replaces: hour.replaces })
     }
-
-    async fn encode(&self, rows: &[Row]) -> Result<Bytes> {
-        if rows.len() < MANY_ROWS {
-            return parquet::write(self.plan.columns(), rows);
-        }
-        let (plan, rows) = (Arc::clone(&self.plan), rows.to_vec());
-        let encoded = tokio::task::spawn_blocking(move || parquet::write(plan.columns(), &rows)).await;
-        encoded.map_err(|error| Fault::internal(format!("parquet: {error}")))?
-    }
-}
-
-async fn write_file(store: &dyn Store, path: &StorePath, bytes: Bytes) -> Result<()> {
-    let mut writer = store.create(path).await?;
-    writer.append(bytes).await?;
-    writer.close().await
-}
-
-/// The rows of a file of the table.
-pub(super) async fn read_rows(store: &dyn Store, snapshot: &Snapshot, path: &str) -> Result<Vec<Row>> {
-    let at = snapshot.table().join(path);
-    let gone = || Fault::data("the log names this file and it is not there").kind(Kind::Lost).at(&at);
-    let bytes = store.read(&at).await?.ok_or_else(gone)?;
-    parquet::read(&snapshot.definition().columns(), bytes).map_err(|fault| fault.at(&at))
 }

@@ -2,18 +2,17 @@
 //! lanes' own code, in a world that delays, loses and repeats calls, freezes and kills owners and
 //! cuts the power. Every version of the table must then equal a recomputation from the records,
 //! judged by what the log itself says of positions and watermarks; log and records are read here
-//! without the table's code.
+//! without the table's code, cleaned versions included. Plain readers must see each final hour once and
+//! for good, and every version that still stands must have its files.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+mod check;
 
-use bytes::Bytes;
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+
 use futures_util::FutureExt;
-use serde_json::Value;
 
-use super::{
-    Columns, Committer, Lane, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, parquet, testing,
-    window::Cell as Number,
-};
+use self::check::check;
+use super::{Committer, Keeper, Lane, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, keeper::Rules, testing};
 use crate::{
     bus::{Bus, Cleanup, SharedBus, TopicInfo, TopicSpec, model::Payload},
     failpoint::tests_only::taken,
@@ -23,11 +22,14 @@ use crate::{
     store::{SharedStore, model::Durability},
 };
 
-const COUNT: u64 = 30_000;
+/// Histories of commits …
+const COUNT: u64 = 24_000;
+/// … and longer ones, in which hours become final and the log is cleaned.
+const SWIFT: u64 = 4_000;
 const MINUTE: Millis = 60_000;
 const HOUR: Millis = 60 * MINUTE;
 
-/// Rare branches that the histories must have taken, all together.
+/// Rare branches that the histories must have taken, all together …
 const RARE: &[&str] = &[
     "table.lost_race",
     "table.superseded",
@@ -36,6 +38,21 @@ const RARE: &[&str] = &[
     "table.live_again",
     "table.created_by_another",
 ];
+/// … and those of the longer ones.
+const RARE_SWIFT: &[&str] = &[
+    "table.begun_below_the_final_hours",
+    "table.cleaned_while_loading",
+    "table.final_again",
+    "table.final_stands",
+    "table.left_over_deleted",
+    "table.log_cleaned",
+    "table.not_final_after_all",
+    "table.slept_too_long",
+    "table.swapped_by_another",
+];
+
+/// Of the model's keepers: a log that is hardly kept.
+const RULES: Rules = Rules { checkpoint_every: 4, versions: 3 };
 
 fn settings() -> Settings {
     Settings {
@@ -43,6 +60,7 @@ fn settings() -> Settings {
         measures: vec![super::Measure { name: "edits".into(), kind: MeasureKind::Count }],
         lateness: Duration::from_secs(600),
         watermark_delay: Duration::from_secs(10),
+        history: Duration::from_secs(60),
         ..testing::settings()
     }
 }
@@ -55,6 +73,10 @@ struct Parts {
     clock: Arc<dyn Clock>,
     topic: TopicInfo,
     partitions: Vec<Partition>,
+    /// Whether hours pass quickly, so that they become final and old.
+    swift: bool,
+    /// How many partitions the topic has by now.
+    reported: Rc<Cell<u32>>,
     /// Where each partition ends, once the history wants an end.
     ends: Rc<Cell<Option<[Offset; 3]>>>,
 }
@@ -77,8 +99,11 @@ async fn aggregator(parts: Parts) -> Fault {
 async fn life(parts: &Parts) -> Result<()> {
     let mut committer =
         Committer::open(&settings(), parts.store.clone(), parts.pause.clone(), parts.clock.clone()).await?;
+    let topic = TopicInfo { num_partitions: parts.reported.get(), ..parts.topic.clone() };
+    let mut keeper = None;
+    let is_first = parts.partitions.contains(&0);
     let mut lanes = Vec::new();
-    for &partition in &parts.partitions {
+    for &partition in parts.partitions.iter().filter(|&&partition| partition < topic.num_partitions) {
         lanes.push(committer.lane(LaneId { topic: parts.topic.id, partition }, 0));
     }
     let begun: Vec<_> = lanes.iter_mut().filter_map(Lane::begin).collect();
@@ -88,6 +113,9 @@ async fn life(parts: &Parts) -> Result<()> {
         return Err(Fault::external("begun by another"));
     }
     loop {
+        if topic.num_partitions != parts.reported.get() && fastrand::bool() {
+            return Err(Fault::external("there are more partitions"));
+        }
         let mut drained = parts.ends.get().is_some();
         for lane in &mut lanes {
             let partition = lane.id().partition;
@@ -110,13 +138,29 @@ async fn life(parts: &Parts) -> Result<()> {
             }
             if sealed.is_empty() {
                 if drained {
-                    return Ok(());
+                    return if is_first { keep(parts, &mut keeper, &topic).await } else { Ok(()) };
                 }
             } else if let Outcome::Superseded { .. } = commit(parts, &mut committer, &Proposal::new(sealed)).await? {
                 return Err(Fault::external("superseded"));
             }
         }
+        if is_first && fastrand::u8(..if parts.swift { 2 } else { 12 }) == 0 {
+            keep(parts, &mut keeper, &topic).await?;
+        }
         parts.pause.pause(1).await;
+    }
+}
+
+/// A round of the keeper.
+async fn keep(parts: &Parts, keeper: &mut Option<Keeper>, topic: &TopicInfo) -> Result<()> {
+    if keeper.is_none() {
+        let (store, pause, clock) = (parts.store.clone(), parts.pause.clone(), parts.clock.clone());
+        let fresh = keeper.insert(Keeper::open(&settings(), store, pause, clock).await?);
+        fresh.rules = RULES;
+    }
+    match keeper {
+        Some(keeper) => keeper.round(topic).await.map(drop),
+        None => Ok(()),
     }
 }
 
@@ -130,7 +174,7 @@ async fn commit(parts: &Parts, committer: &mut Committer, proposal: &Proposal) -
     }
 }
 
-fn history(seed: u64) -> Result<(), String> {
+fn history(seed: u64, swift: bool) -> Result<(), String> {
     let mut sim = Sim::new(seed);
     let world = sim.world().clone();
     if sim.one_in(2) {
@@ -141,6 +185,7 @@ fn history(seed: u64) -> Result<(), String> {
     let topic = world.topic(&TopicSpec { name: "t".into(), num_partitions, cleanup });
     let replicas = 1 + sim.below(num_partitions as usize) as u32;
     let ends = Rc::new(Cell::new(None));
+    let reported = Rc::new(Cell::new(1 + sim.below(num_partitions as usize) as u32));
     let parts = |sim: &Sim, owner: Owner, replica: u32| Parts {
         bus: sim.bus(owner),
         store: sim.store(owner),
@@ -148,26 +193,37 @@ fn history(seed: u64) -> Result<(), String> {
         clock: Arc::new(sim.world().clock()),
         topic: topic.clone(),
         partitions: (replica..num_partitions).step_by(replicas as usize).collect(),
+        swift,
+        reported: reported.clone(),
         ends: ends.clone(),
     };
     // Two owners of each replica: one of them is the other's zombie.
     let owners: Vec<_> = (0..replicas * 2).map(|n| (sim.owner(), n % replicas)).collect();
     let mut now = world.clock().now();
     let blackout = sim.one_in(24);
-    for round in 0..8 + sim.below(10) {
+    for round in 0..8 + sim.below(if swift { 40 } else { 10 }) {
         // Long enough for a commit to be given up as unknown, with what it did still there.
         let dark = blackout && round == 5;
-        sim.weather(if dark { Weather { lose_answer: 0.95, ..Weather::calm() } } else { Weather::rough() });
+        sim.weather(match (dark, swift && sim.one_in(2)) {
+            (true, _) => Weather { lose_answer: 0.95, ..Weather::calm() },
+            (false, true) => Weather::calm(),
+            (false, false) => Weather::rough(),
+        });
         now = now.max(world.clock().now());
         let (owner, _) = owners[sim.below(owners.len())];
+        if swift {
+            world.clock().advance(sim.below(50) as Millis * MINUTE);
+        }
         match sim.below(10) {
             0 => sim.kill(owner),
             1 => sim.freeze(owner),
-            2 | 3 => sim.wake(owner),
+            2 => sim.wake(owner),
+            3 if !swift => sim.wake(owner),
             4 if sim.one_in(4) => sim.power_cut(),
             5 => world.clock().advance(sim.below(45) as Millis * MINUTE),
+            6 if sim.one_in(2) => reported.set(num_partitions.min(reported.get() + 1)),
             _ => {
-                let partition = sim.below(num_partitions as usize) as Partition;
+                let partition = sim.below(reported.get() as usize) as Partition;
                 let records = (0..1 + sim.below(4)).map(|_| event(&sim, now)).collect();
                 world.append(&"t".into(), partition, records);
                 world.clock().advance(sim.below(3) as Millis * MINUTE);
@@ -179,11 +235,12 @@ fn history(seed: u64) -> Result<(), String> {
                 sim.spawn(owner, aggregator(parts));
             }
         }
-        let steps = if dark { 3_000 } else { sim.below(80) };
+        let steps = if dark { 3_000 } else { sim.below(if swift { 400 } else { 80 }) };
         sim.run(steps);
     }
     owners.iter().for_each(|&(owner, _)| sim.kill(owner));
     sim.calm();
+    reported.set(num_partitions);
     let high = |partition| {
         let ends = world.bus().watermarks(&topic, partition).now_or_never();
         ends.and_then(Result::ok).map_or(0, |ends| ends.high)
@@ -227,138 +284,22 @@ fn event(sim: &Sim, now: Millis) -> Payload {
     }
 }
 
-type Rows = BTreeMap<(Millis, String), i64>;
-
-/// What one commit stored for a partition.
-#[derive(Clone, Copy)]
-struct Cut {
-    next: Offset,
-    watermark: Option<Millis>,
-}
-
-fn check(sim: &Sim, topic: &TopicInfo, ends: [Offset; 3]) -> Result<(), String> {
-    let files = sim.world().files();
-    let folder = format!("{}/", settings().path);
-    let log = format!("{folder}_delta_log/");
-    let mut live: BTreeMap<String, ()> = BTreeMap::new();
-    let mut cuts: BTreeMap<Partition, Vec<Cut>> = BTreeMap::new();
-    let versions: Vec<_> = files.range(log.clone()..).take_while(|(path, _)| path.starts_with(&log)).collect();
-    let versions: Vec<_> = versions.into_iter().filter(|(path, _)| !path.contains("/.")).collect();
-    let last = versions.len().saturating_sub(1);
-    let chosen = sim.below(versions.len().max(1));
-    for (number, (path, text)) in versions.iter().enumerate() {
-        if **path != format!("{log}{number:020}.json") {
-            return Err(format!("{path} stands where version {number} is wanted"));
-        }
-        apply(text, &mut live, &mut cuts).map_err(|what| format!("{path}: {what}"))?;
-        if number == last || number == chosen {
-            let found = rows(&files, &folder, &live)?;
-            let expected = recompute(sim, topic, &cuts)?;
-            if found != expected {
-                return Err(format!("version {number} holds {found:?} instead of {expected:?}"));
-            }
-        }
+fn all_taken(rare: &[&str]) {
+    let taken = taken();
+    for rare in rare {
+        assert!(taken.contains_key(rare), "no history took the branch {rare}; taken: {taken:?}");
     }
-    for (partition, cuts) in &cuts {
-        let end = cuts.last().map_or(0, |cut| cut.next);
-        if end != ends[*partition as usize] {
-            return Err(format!("partition {partition} is committed to {end} of {}", ends[*partition as usize]));
-        }
-    }
-    match (0..topic.num_partitions).find(|partition| ends[*partition as usize] > 0 && !cuts.contains_key(partition)) {
-        Some(partition) => Err(format!("partition {partition} was never committed")),
-        None => Ok(()),
-    }
-}
-
-/// Takes one version's actions, as the Delta protocol reads them.
-fn apply(text: &[u8], live: &mut BTreeMap<String, ()>, cuts: &mut BTreeMap<Partition, Vec<Cut>>) -> Result<(), String> {
-    let mut stored: BTreeMap<Partition, BTreeMap<String, i64>> = BTreeMap::new();
-    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let action: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-        if let Some(path) = action["add"]["path"].as_str() {
-            if live.insert(path.to_owned(), ()).is_some() {
-                return Err(format!("{path} is added twice"));
-            }
-        } else if let Some(path) = action["remove"]["path"].as_str() {
-            live.remove(path).ok_or(format!("{path} is removed and was not there"))?;
-        } else if let Some(app) = action["txn"]["appId"].as_str() {
-            let mut parts = app.rsplit('/');
-            let what = parts.next().ok_or("txn")?.to_owned();
-            let partition = parts.next().and_then(|number| number.parse().ok()).ok_or(format!("txn {app}"))?;
-            let version = action["txn"]["version"].as_i64().ok_or("txn version")?;
-            stored.entry(partition).or_default().insert(what, version);
-        }
-    }
-    for (partition, stored) in stored {
-        let cuts = cuts.entry(partition).or_default();
-        if stored.get("seq") != Some(&(cuts.len() as i64 + 1)) {
-            return Err(format!("partition {partition} stores {stored:?} as commit {}", cuts.len() + 1));
-        }
-        let next = stored["next"].cast_unsigned();
-        let before = cuts.last().copied();
-        let watermark = stored.get("watermark").copied().or(before.and_then(|cut| cut.watermark));
-        if before.is_some_and(|before| before.next > next || before.watermark > watermark) {
-            return Err(format!("partition {partition} goes back: {stored:?}"));
-        }
-        cuts.push(Cut { next, watermark });
-    }
-    Ok(())
-}
-
-fn rows(files: &BTreeMap<String, Bytes>, folder: &str, live: &BTreeMap<String, ()>) -> Result<Rows, String> {
-    let columns: Columns = super::Definition::of(&settings()).columns();
-    let mut rows = Rows::new();
-    for path in live.keys() {
-        let bytes = files.get(&format!("{folder}{path}")).ok_or(format!("{path} is not there"))?;
-        for row in parquet::read(&columns, bytes.clone()).map_err(|fault| fault.message)? {
-            let Number::Long(edits) = row.cells[0] else { return Err(format!("{path}: {:?}", row.cells)) };
-            *rows.entry((row.window_start, row.keys[0].clone())).or_default() += edits;
-        }
-    }
-    Ok(rows)
-}
-
-/// The rule, written once more: what lies between two commits is judged by the watermark of the
-/// first.
-fn recompute(sim: &Sim, topic: &TopicInfo, cuts: &BTreeMap<Partition, Vec<Cut>>) -> Result<Rows, String> {
-    let mut rows = Rows::new();
-    for (&partition, cuts) in cuts {
-        let records = sim.world().records_ever(topic.id, partition);
-        let (mut from, mut judge, mut newest) = (0, None, None);
-        for cut in cuts {
-            for record in records.iter().filter(|record| (from..cut.next).contains(&record.offset)) {
-                let Some(value) = &record.value else { continue };
-                let event: Value = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-                let time = event["timestamp"].as_i64().ok_or("timestamp")? * 1000;
-                if time > record.time + 300_000 {
-                    continue;
-                }
-                newest = newest.max(Some(time));
-                let end = time.div_euclid(HOUR) * HOUR + HOUR;
-                let late = judge.is_some_and(|judge: Millis| judge >= end + 600_000);
-                let canary = event["meta"]["domain"] == "canary";
-                if let (Some(wiki), false, false) = (event["wiki"].as_str(), late, canary) {
-                    *rows.entry((time.div_euclid(MINUTE) * MINUTE, wiki.to_owned())).or_default() += 1;
-                }
-            }
-            let seen = judge.max(newest.map(|newest: Millis| newest - 10_000));
-            if cut.watermark < seen {
-                return Err(format!("partition {partition}: watermark {:?} where {seen:?} was seen", cut.watermark));
-            }
-            (from, judge) = (cut.next, cut.watermark);
-        }
-    }
-    Ok(rows)
 }
 
 #[test]
 fn every_version_of_the_table_equals_the_recomputation_whatever_happens() {
-    let rough = Weather::rough();
-    assert!(rough.lose_answer > 0.0, "calm histories prove nothing");
-    histories("table", COUNT, history);
-    let taken = taken();
-    for rare in RARE {
-        assert!(taken.contains_key(rare), "no history took the branch {rare}; taken: {taken:?}");
-    }
+    assert!(Weather::rough().lose_answer > 0.0, "calm histories prove nothing");
+    histories("table", COUNT, |seed| history(seed, false));
+    all_taken(RARE);
+}
+
+#[test]
+fn final_hours_are_seen_once_and_what_is_cleaned_away_is_missed_by_nobody() {
+    histories("table, swift", SWIFT, |seed| history(seed, true));
+    all_taken(RARE_SWIFT);
 }

@@ -56,9 +56,10 @@ pub struct Sealed {
 }
 
 impl Lane {
-    /// A lane at what its last commit stored, or, if it never made one, at `start`.
-    pub fn open(plan: Arc<Plan>, id: LaneId, stored: Option<Positions>, start: Offset) -> Self {
-        let sealed = stored.unwrap_or(Positions { seq: 0, next: start, rewind: start, watermark: None });
+    /// A lane at what its last commit stored, or, if it never made one, at `start` and the `least`
+    /// watermark that the table's final hours ask of it.
+    pub fn open(plan: Arc<Plan>, id: LaneId, stored: Option<Positions>, start: Offset, least: Option<Millis>) -> Self {
+        let sealed = stored.unwrap_or(Positions { seq: 0, next: start, rewind: start, watermark: least });
         Self { id, windows: Windows::new(plan, sealed.watermark), sealed, at: sealed.rewind.min(sealed.next) }
     }
 
@@ -155,7 +156,7 @@ mod tests {
 
     fn lane(stored: Option<Positions>) -> Lane {
         let id = LaneId { topic: TopicId(Uuid::nil()), partition: 0 };
-        Lane::open(Arc::new(Plan::new(&settings())), id, stored, 100)
+        Lane::open(Arc::new(Plan::new(&settings())), id, stored, 100, None)
     }
 
     fn batch(from: Offset, offsets: &[Offset], to: Offset, why: Why) -> Batch {

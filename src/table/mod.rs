@@ -10,6 +10,8 @@
 //!   and lane, then one version of the log.
 //! - [`delta`]: the log, Delta Lake's format on `put_if_absent`, with our own rule for who may
 //!   commit: a lane's commit needs the `seq` it was built on.
+//! - [`Keeper`]: final hours for plain readers, and a table that does not grow for ever; by one replica,
+//!   safe beside any others.
 //! - [`show`](show()): the table as a person reads it; the lanes' rows of a key merged into one.
 //!
 //! No state is checkpointed: what a commit stores (`next`, `rewind`, `watermark`) and the records
@@ -26,11 +28,15 @@
 mod committer;
 mod definition;
 pub mod delta;
+mod files;
+mod finalise;
 #[cfg(test)]
 mod histories;
+mod keeper;
 mod lane;
 mod parquet;
 mod show;
+mod upkeep;
 pub mod window;
 
 #[cfg(test)]
@@ -43,6 +49,7 @@ use std::time::Duration;
 pub use committer::{Committer, Proposal};
 pub use definition::{Column, Columns, Definition, Op, complaints};
 pub use delta::{LaneId, Outcome, Positions, Snapshot};
+pub use keeper::{Keeper, Kept};
 pub use lane::{Lane, Sealed, Taken};
 pub use show::{View, show};
 
@@ -139,4 +146,8 @@ pub struct Settings {
     pub commit_interval: Duration,
     /// … and after this many records of one partition, so that catching up stays bounded.
     pub commit_records: u64,
+    /// How long an older version stays readable; what only versions older than that name is deleted.
+    pub history: Duration,
+    /// Whether a day whose hours are all final gets a `_SUCCESS` file.
+    pub success_files: bool,
 }

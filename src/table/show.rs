@@ -2,13 +2,11 @@
 //!
 //! Every lane has its own rows in the table; they are merged here as any reader would merge them.
 
-use std::collections::BTreeMap;
-
 use super::{
-    committer::read_rows,
     definition::Columns,
     delta::{LaneId, Positions, Snapshot},
-    window::{Cell, Row},
+    files::read_rows,
+    window::{Merged, Row},
 };
 use crate::{
     fault::Result,
@@ -25,6 +23,8 @@ pub struct View {
     pub columns: Columns,
     /// What each lane stored last.
     pub positions: Vec<(LaneId, Positions)>,
+    /// All hours that begin before this are final, if any is.
+    pub final_until: Option<Millis>,
     /// One row per window and keys, sorted.
     pub rows: Vec<Row>,
 }
@@ -44,7 +44,7 @@ pub async fn show(
     let Some(snapshot) = Snapshot::load(store, table).await? else { return Ok(None) };
     let within = |start: Millis| from.is_none_or(|from| from <= start) && to.is_none_or(|to| start < to);
     let columns = snapshot.definition().columns();
-    let mut merged: BTreeMap<(Millis, Vec<String>), Vec<Cell>> = BTreeMap::new();
+    let mut merged = Merged::new(&columns);
     for (path, file) in snapshot.files() {
         // An hour's windows begin in it and end with it: whole files are passed over.
         let outside = |hour: super::window::Hour| {
@@ -54,18 +54,14 @@ pub async fn show(
         if file.hour.is_some_and(outside) {
             continue;
         }
-        for row in read_rows(store, &snapshot, path).await? {
-            if within(row.window_start) {
-                let cells = merged.entry((row.window_start, row.keys)).or_insert_with(|| columns.zeros().into());
-                columns.merge(cells, &row.cells);
-            }
-        }
+        let rows = read_rows(store, &snapshot, path).await?;
+        rows.into_iter().filter(|row| within(row.window_start)).for_each(|row| merged.add(row));
     }
-    let row = |((window_start, keys), cells)| Row { window_start, keys, cells };
     Ok(Some(View {
         version: snapshot.version(),
         positions: snapshot.lanes().collect(),
-        rows: merged.into_iter().map(row).collect(),
+        final_until: snapshot.final_until(),
+        rows: merged.rows(),
         columns,
     }))
 }

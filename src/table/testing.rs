@@ -40,6 +40,8 @@ pub fn settings() -> Settings {
         idle: Duration::from_secs(30),
         commit_interval: Duration::from_secs(10),
         commit_records: 10_000,
+        history: Duration::from_secs(24 * 3600),
+        success_files: false,
     }
 }
 
@@ -161,8 +163,15 @@ impl Store for Scripted {
         }
     }
 
-    async fn rename_if_absent(&self, _from: &StorePath, _to: &StorePath) -> Result<Renamed> {
-        unreachable!("the table renames nothing")
+    async fn rename_if_absent(&self, from: &StorePath, to: &StorePath) -> Result<Renamed> {
+        self.here()?;
+        let mut files = self.files.lock().unwrap();
+        if files.contains_key(to) {
+            return Ok(Renamed::TargetExists);
+        }
+        let Some(bytes) = files.remove(from) else { return Ok(Renamed::SourceMissing) };
+        files.insert(to.clone(), bytes);
+        Ok(Renamed::Done)
     }
 
     async fn read(&self, path: &StorePath) -> Result<Option<Bytes>> {

@@ -101,6 +101,10 @@ pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
     let interval = interval.duration(100 * MILLISECOND..=HOUR).or(10 * SECOND);
     let records = section.key("commit_records", "… and after this many records of one partition");
     let records = records.integer(1..=10_000_000_u64).or(100_000);
+    let history = section.key("history", "how long an older version of the table stays readable");
+    let history = history.duration(SECOND..=366 * DAY).or(DAY);
+    let success = section.key("success_files", "whether a day gets a _SUCCESS file once all its hours are final");
+    let success = success.boolean().or(false);
 
     let folder = path.clone();
     let settings = build(|| {
@@ -119,6 +123,8 @@ pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
             idle: idle?.value,
             commit_interval: interval?.value,
             commit_records: records?.value,
+            history: history?.value,
+            success_files: success?.value,
         })
     });
     Body { topic, role: Role::Aggregator { folder }, kind: settings.map(StageKind::Aggregator) }

@@ -23,6 +23,9 @@ use crate::{
 /// The tag under which a file carries its hour.
 const HOUR_TAG: &str = "howdah.hour";
 
+/// The tag under which a checkpoint keeps the version that removed a file.
+const VERSION_TAG: &str = "howdah.version";
+
 /// Where the metadata keeps the table's definition.
 pub const FINGERPRINT: &str = "howdah.fingerprint";
 
@@ -74,6 +77,10 @@ pub struct Protocol {
 #[serde(rename_all = "camelCase")]
 pub struct MetaData {
     pub id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     pub format: Format,
     pub schema_string: String,
     pub partition_columns: Vec<String>,
@@ -126,6 +133,8 @@ pub struct Remove {
     pub partition_values: Option<BTreeMap<String, Option<String>>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, Option<String>>>,
 }
 
 impl CommitInfo {
@@ -155,6 +164,8 @@ impl MetaData {
         let configuration = [(FINGERPRINT.to_owned(), definition.text()?), (FORMAT_KEY.to_owned(), FORMAT.to_string())];
         Ok(Self {
             id: fresh_uuid().to_string(),
+            name: None,
+            description: None,
             format: Format { provider: "parquet".to_owned(), options: BTreeMap::new() },
             schema_string: schema(&definition.columns()),
             partition_columns: vec!["dt".to_owned()],
@@ -220,15 +231,27 @@ impl Add {
 
 impl Remove {
     /// Takes this file out of the table.
-    pub fn new(path: &str, dt: String, size: u64, at: Millis) -> Self {
+    pub fn new(add: &Add, at: Millis) -> Self {
         Self {
-            path: path.to_owned(),
+            path: add.path.clone(),
             deletion_timestamp: Some(at),
             data_change: true,
             extended_file_metadata: Some(true),
-            partition_values: Some(day(dt)),
-            size: Some(size),
+            partition_values: Some(add.partition_values.clone()),
+            size: Some(add.size),
+            tags: None,
         }
+    }
+
+    /// The version that removed it, if a checkpoint of ours says so.
+    pub fn version(&self) -> Option<u64> {
+        self.tags.as_ref()?.get(VERSION_TAG)?.as_deref()?.parse().ok()
+    }
+
+    /// The same for a checkpoint: without the version it could not be known when its file may go.
+    #[must_use]
+    pub fn with_version(&self, version: u64) -> Self {
+        Self { tags: Some([(VERSION_TAG.to_owned(), Some(version.to_string()))].into()), ..self.clone() }
     }
 }
 
@@ -249,6 +272,11 @@ pub const WHAT: [&str; 4] = ["seq", "next", "rewind", "watermark"];
 /// which stays when its folder is moved.
 pub fn app_id(table: &str, lane: LaneId, what: &str) -> String {
     format!("howdah/{table}/{}/{}/{what}", lane.topic, lane.partition)
+}
+
+/// The application id under which the table stores where its final hours end; see [`super`].
+pub fn final_id(table: &str) -> String {
+    format!("howdah/{table}/final")
 }
 
 /// The lane and what it stores under an application id of ours; `None` for those of others.

@@ -1,25 +1,21 @@
-//! Who may commit: the rule, and the loop around it.
+//! Who may commit: the loop around every change of the table.
 //!
-//! A commit is judged against the newest snapshot. Each of its lanes must stand at the `seq` the
-//! commit was built on; no hour it writes may be merged already, nor be final; the files it
-//! replaces must be live. Then the next version is put if absent. Whoever loses that race starts
-//! over with what stands there now: nothing judged against an older version counts.
+//! A change is judged against the newest snapshot, and if it fits, the next version is put if absent.
+//! Whoever loses that race starts over with what stands there now: nothing judged against an older
+//! version counts. What it takes to fit is the change's own rule: [`Lanes`](super::Lanes) for counts,
+//! [`Close`](super::Close) and [`Swap`](super::Swap) for final hours.
 //!
-//! - A lane's `seq` moved on: the commit is mine only if that version bears its uuid (an earlier
-//!   put was unclear and had landed after all). Otherwise somebody else owns the lane, or did:
-//!   [`Outcome::Superseded`], and the state behind the commit is thrown away.
-//! - It is the `seq` that is compared, not `next`: a commit that only moves the watermark keeps
-//!   `next`, and a zombie must not then bring in records that are late by now.
-//! - A put counts only if the version before it is still there afterwards. Old versions are
-//!   cleaned away from the oldest on; a writer frozen for longer than that would otherwise fill a
-//!   hole that nobody reads any more and take it for a commit.
+//! A put counts only if the snapshot it was built on is proven *afterwards*
+//! ([`Snapshot::prove`]). Old versions are cleaned away from the oldest on; a writer frozen for longer
+//! than that would otherwise fill a hole that nobody reads any more and take it for a commit. To look
+//! whether the version before still stands is not enough: that may be another sleeper's left-over.
 
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    LaneId, Positions, Snapshot,
-    actions::{self, Action, Add, CommitInfo, FileFacts, MetaData, Protocol, Remove, Txn, WHAT},
+    Snapshot,
+    actions::{self, Action, CommitInfo, MetaData, Protocol},
     version_path,
 };
 use crate::{
@@ -28,50 +24,46 @@ use crate::{
     fault::{Fault, Kind, Result, Retry},
     model::{Millis, Pause, fresh_uuid},
     store::{Store, StorePath},
-    table::definition::Definition,
+    table::{LaneId, definition::Definition},
 };
 
 /// How often an unclear answer is asked for again, and how many races may be lost in a row.
 const ATTEMPTS: u32 = 14;
 const RACES: u32 = 1000;
 
-/// A commit: all of it or nothing.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The commit's own uuid, the same for all tries of it.
-    pub commit: Uuid,
-    /// Whether its files are there. Without them it is only looked for: it may have landed before, but
-    /// it must not now.
-    pub whole: bool,
-    /// What it stores, at most once for a lane.
-    pub lanes: Vec<LaneChange>,
+/// A change of the table: all of it or nothing.
+pub trait Change: Send + Sync {
+    /// Its own uuid, the same for all tries of it.
+    fn commit(&self) -> Uuid;
+
+    /// What the log's readers are told that it is.
+    fn operation(&self) -> &'static str;
+
+    /// Whether it may be made on this version.
+    ///
+    /// # Errors
+    /// What keeps it from ever being made.
+    fn judge(&self, snapshot: &Snapshot) -> Result<Verdict>;
+
+    /// What it writes into the log, on a version that it fits.
+    fn actions(&self, snapshot: &Snapshot, now: Millis) -> Vec<Action>;
+
+    /// The lanes that it changes.
+    fn lanes(&self) -> Vec<LaneId>;
 }
 
-/// What a commit stores for one lane.
-#[derive(Clone, Debug)]
-pub struct LaneChange {
-    /// The lane.
-    pub lane: LaneId,
-    /// The `seq` of the commit that this one was built on (0: none).
-    pub built_on: u64,
-    /// What to store.
-    pub positions: Positions,
-    /// The hours that changed.
-    pub files: Vec<NewFile>,
+/// What a change is against a version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may be made.
+    Fits,
+    /// It was made: there.
+    Landed(u64),
+    /// It never will be, because of these of its lanes.
+    Superseded(Vec<LaneId>),
 }
 
-/// A live file, whole and durable already.
-#[derive(Clone, Debug)]
-pub struct NewFile {
-    /// Its path within the table.
-    pub path: String,
-    /// What it holds.
-    pub facts: FileFacts,
-    /// Whether it stands in for a live file of the same lane and hour.
-    pub replaces: bool,
-}
-
-/// What became of a commit.
+/// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is this version.
@@ -80,17 +72,11 @@ pub enum Outcome {
         version: u64,
     },
     /// It never will be: others have committed for these lanes, whose state is to be thrown away
-    /// and rebuilt. The commit's other lanes may be committed again, without these.
+    /// and rebuilt. The change's other lanes may be committed again, without these.
     Superseded {
         /// The lanes.
         lanes: Vec<LaneId>,
     },
-}
-
-enum Verdict {
-    Fits,
-    Landed(u64),
-    Superseded(Vec<LaneId>),
 }
 
 /// The table at this path, made if there is none, by whoever comes first.
@@ -137,18 +123,14 @@ pub async fn commit(
     pause: &dyn Pause,
     snapshot: &mut Snapshot,
     definition: &Definition,
-    change: &Change,
+    change: &dyn Change,
     now: Millis,
 ) -> Result<Outcome> {
     for _ in 0..RACES {
         snapshot.refresh(store).await?;
         same_definition(snapshot, definition)?;
-        match judge(snapshot, change)? {
-            Verdict::Fits if change.whole => {}
-            Verdict::Fits => {
-                rare("table.without_files");
-                return Ok(Outcome::Superseded { lanes: change.lanes.iter().map(|lane| lane.lane).collect() });
-            }
+        match change.judge(snapshot)? {
+            Verdict::Fits => {}
             Verdict::Landed(version) => return conclude(store, pause, snapshot, change, version).await,
             Verdict::Superseded(lanes) => {
                 rare("table.superseded");
@@ -156,7 +138,10 @@ pub async fn commit(
             }
         }
         let version = snapshot.version() + 1;
-        let lines: Bytes = actions::to_lines(&actions(snapshot, change, now))?.into();
+        let info = CommitInfo::new(now, change.operation(), change.commit());
+        let mut actions = vec![Action { commit_info: Some(info), ..Action::default() }];
+        actions.extend(change.actions(snapshot, now));
+        let lines: Bytes = actions::to_lines(&actions)?.into();
         cross("table.before_commit");
         let put = decide(store, pause, &version_path(snapshot.table(), version), lines).await;
         match put {
@@ -176,33 +161,32 @@ pub async fn commit(
     Err(Fault::external(format!("table {}: lost {RACES} races in a row", snapshot.table())))
 }
 
-// The version stands there and is mine; it counts if the one before stands there too.
+// The version stands there and is mine; it counts if what it was built on is the log.
 async fn conclude(
     store: &dyn Store,
     pause: &dyn Pause,
     snapshot: &mut Snapshot,
-    change: &Change,
+    change: &dyn Change,
     version: u64,
 ) -> Result<Outcome> {
-    if is_there(store, pause, &version_path(snapshot.table(), version - 1)).await? {
+    if prove(store, pause, snapshot).await? {
         // It is made, whatever this reading says; the next commit reads again.
         if snapshot.refresh(store).await.is_err() {
             rare("table.committed_unseen");
         }
         return Ok(Outcome::Committed { version });
     }
+    // Perhaps it is made and perhaps it is a left-over: who builds the state anew need not know.
     rare("table.log_cleaned");
-    let table = snapshot.table().clone();
-    let gone = || Fault::data("its log is gone").kind(Kind::Lost).at(&table);
-    *snapshot = Snapshot::load(store, &table).await?.ok_or_else(gone)?;
-    Ok(Outcome::Superseded { lanes: change.lanes.iter().map(|lane| lane.lane).collect() })
+    snapshot.reload(store).await?;
+    Ok(Outcome::Superseded { lanes: change.lanes() })
 }
 
-async fn is_there(store: &dyn Store, pause: &dyn Pause, path: &StorePath) -> Result<bool> {
+async fn prove(store: &dyn Store, pause: &dyn Pause, snapshot: &mut Snapshot) -> Result<bool> {
     let mut attempt = 0;
     loop {
-        match store.stat(path).await {
-            Ok(entry) => return Ok(entry.is_some()),
+        match snapshot.prove(store).await {
+            Ok(proven) => return Ok(proven),
             Err(fault) if attempt == ATTEMPTS || fault.retry == Retry::Never => {
                 rare("table.unknown");
                 return Err(fault.kind(Kind::Unknown).unknown_effect());
@@ -211,68 +195,6 @@ async fn is_there(store: &dyn Store, pause: &dyn Pause, path: &StorePath) -> Res
         }
         pause.pause(attempt).await;
     }
-}
-
-fn judge(snapshot: &Snapshot, change: &Change) -> Result<Verdict> {
-    let grid = snapshot.definition().grid();
-    let mut superseded = Vec::new();
-    for LaneChange { lane, built_on, files, .. } in &change.lanes {
-        let standing = snapshot.positions(*lane).unwrap_or_default();
-        if standing.seq != *built_on {
-            match snapshot.last_commit(*lane) {
-                Some((version, commit)) if commit == change.commit => {
-                    rare("table.mine_after_unknown");
-                    return Ok(Verdict::Landed(version));
-                }
-                _ => superseded.push(*lane),
-            }
-            continue;
-        }
-        if files.iter().any(|file| snapshot.is_merged(file.facts.hour)) {
-            rare("table.hour_merged");
-            superseded.push(*lane);
-            continue;
-        }
-        for NewFile { facts, replaces, .. } in files {
-            let at = || format!("table {}, lane {lane}, hour {}", snapshot.table(), facts.hour);
-            if grid.is_final(facts.hour, standing.watermark) {
-                return Err(Fault::internal("an hour that is final was about to be written").at(at()));
-            }
-            let num_live = snapshot.live(*lane).filter(|(_, file)| file.hour == Some(facts.hour)).count();
-            if num_live != usize::from(*replaces) {
-                return Err(Fault::user(format!(
-                    "{num_live} live files where howdah left {}: another program has rewritten the table; \
-                     restore that version, or give the table a new path",
-                    u8::from(*replaces)
-                ))
-                .at(at()));
-            }
-        }
-    }
-    Ok(if superseded.is_empty() { Verdict::Fits } else { Verdict::Superseded(superseded) })
-}
-
-fn actions(snapshot: &Snapshot, change: &Change, now: Millis) -> Vec<Action> {
-    let info = CommitInfo::new(now, "STREAMING UPDATE", change.commit);
-    let mut actions = vec![Action { commit_info: Some(info), ..Action::default() }];
-    for LaneChange { lane, positions, files, .. } in &change.lanes {
-        let whole = |number: u64| i64::try_from(number).ok();
-        let versions = [whole(positions.seq), whole(positions.next), whole(positions.rewind), positions.watermark];
-        for (what, version) in WHAT.into_iter().zip(versions) {
-            let txn =
-                |version| Txn { app_id: actions::app_id(snapshot.id(), *lane, what), version, last_updated: Some(now) };
-            actions.extend(version.map(|version| Action { txn: Some(txn(version)), ..Action::default() }));
-        }
-        for NewFile { path, facts, .. } in files {
-            let replaced = snapshot.live(*lane).filter(|(_, file)| file.hour == Some(facts.hour));
-            actions.extend(replaced.map(|(path, file)| {
-                let remove = Remove::new(path, file.dt.clone(), file.size, now);
-                Action { remove: Some(remove), ..Action::default() }
-            }));
-            actions.push(Action { add: Some(Add::new(path, facts, now)), ..Action::default() });
-        }
-    }
-    actions
 }
 
 fn same_definition(snapshot: &Snapshot, definition: &Definition) -> Result<()> {

@@ -15,15 +15,26 @@
 //! | `rewind`    | the first offset that feeds an hour that is not final |
 //! | `watermark` | milliseconds since 1970; **no entry at all** before there is a watermark |
 //!
+//! and, for the table, `howdah/<table's id>/final`: the time before which every hour is final on all
+//! lanes (milliseconds since 1970), no entry before the first is. Once it stands there such an hour is
+//! closed for ever, for partitions and writers still to come as well; its live files are merged into
+//! `dt=<day>/<hour>.parquet`, which plain readers see too.
+//!
 //! Live files are `_live/<topic identity>-<partition>-<seq>-<uuid>.parquet`; each is tagged with
 //! its hour and holds that hour of that lane completely. Names hold no character that the format
 //! would have escaped. Plain readers skip the folder because of its name.
 //!
 //! The table's definition lies in the metadata's configuration as `howdah.fingerprint`, the number
 //! of this layout as `howdah.format`.
+//!
+//! The log does not grow for ever: every so often a [`checkpoint`] holds a version whole, and versions
+//! that are old enough are deleted. Before that a marker `_cleaned/<version, 20 digits>` says up to where.
 
 mod actions;
+pub mod checkpoint;
+mod closing;
 mod commit;
+mod lanes;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -33,12 +44,15 @@ use std::fmt;
 use uuid::Uuid;
 
 pub use actions::FileFacts;
-pub use commit::{Change, LaneChange, NewFile, Outcome, commit, create};
+pub use closing::{Close, Swap};
+pub use commit::{Change, Outcome, Verdict, commit, create};
+pub use lanes::{LaneChange, Lanes, NewFile};
 pub use snapshot::{File, Positions, Snapshot};
 
 use crate::{
+    fault::Result,
     model::{Partition, TopicId, fresh_uuid},
-    store::StorePath,
+    store::{Store, StorePath},
 };
 
 /// The folder of the log, within the table's.
@@ -47,8 +61,11 @@ pub const LOG: &str = "_delta_log";
 /// The folder of the live files, within the table's.
 pub const LIVE: &str = "_live";
 
+/// The folder of the markers that say which versions are gone, within the table's.
+pub const CLEANED: &str = "_cleaned";
+
 /// The layout that this code reads and writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// A partition of a topic, as a table knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,4 +100,44 @@ impl LaneId {
 /// Where a version of the table at `table` stands.
 pub fn version_path(table: &StorePath, version: u64) -> StorePath {
     table.join(LOG).join(&format!("{version:020}.json"))
+}
+
+/// Where a checkpoint of that version stands.
+pub fn checkpoint_path(table: &StorePath, version: u64) -> StorePath {
+    table.join(LOG).join(&format!("{version:020}.checkpoint.parquet"))
+}
+
+/// The version of a checkpoint, by its name in the log's folder.
+pub fn checkpoint_version(name: &str) -> Option<u64> {
+    digits(name.strip_suffix(".checkpoint.parquet")?)
+}
+
+/// The version of a commit, by its name in the log's folder.
+pub fn commit_version(name: &str) -> Option<u64> {
+    digits(name.strip_suffix(".json")?)
+}
+
+/// The marker that says that versions below this one may be gone.
+pub fn marker_path(table: &StorePath, version: u64) -> StorePath {
+    table.join(CLEANED).join(&format!("{version:020}"))
+}
+
+/// The versions for which there is a marker, in order.
+///
+/// # Errors
+/// Those of the store.
+pub async fn markers(store: &dyn Store, table: &StorePath) -> Result<Vec<u64>> {
+    Ok(store.list(&table.join(CLEANED)).await?.iter().filter_map(|entry| digits(&entry.name)).collect())
+}
+
+/// The first version that is sure to stand: those below may be gone, or be left-overs.
+///
+/// # Errors
+/// Those of the store.
+pub async fn horizon(store: &dyn Store, table: &StorePath) -> Result<u64> {
+    Ok(markers(store, table).await?.last().copied().unwrap_or(0))
+}
+
+fn digits(name: &str) -> Option<u64> {
+    name.parse().ok().filter(|_| name.len() == 20)
 }

@@ -1,8 +1,13 @@
 //! A version of the table, as a replay of the log up to it gives it.
 //!
-//! Refreshing reads only what is newer. A version that is not there is taken for the log's end;
-//! whoever builds on that puts the next one and then looks whether the one before still stands:
-//! old versions may be cleaned away, and a long-frozen writer must not fill such a hole.
+//! [`load`](Snapshot::load) begins at the newest checkpoint, [`refresh`](Snapshot::refresh) reads only
+//! what is newer, and a version that is not there is taken for the log's end.
+//!
+//! That is wrong for a reader that slept for longer than the log is kept: versions it wants to read
+//! next are cleaned away, and what it finds in their places may be the left-over of a writer that slept
+//! as long. So before the first version below `V` goes, a marker `_cleaned/V` is put. It is what
+//! [`prove`](Snapshot::prove) asks for *after* the reading: as long as no marker is above the first
+//! version that was read, everything from there on stood there and is the log.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +15,19 @@ use uuid::Uuid;
 
 use super::{
     FORMAT, LIVE, LOG, LaneId,
-    actions::{self, Action, Add, FINGERPRINT, FORMAT_KEY, MetaData, Protocol},
-    version_path,
+    actions::{self, Action, Add, FINGERPRINT, FORMAT_KEY, MetaData, Protocol, Remove, Txn},
+    checkpoint, checkpoint_path, checkpoint_version, horizon, version_path,
 };
 use crate::{
+    failpoint::rare,
     fault::{Fault, Kind, Result},
     model::{Millis, Offset},
     store::{Store, StorePath},
     table::{definition::Definition, window::Hour},
 };
+
+/// How often a table is read from its checkpoint again because it was cleaned meanwhile.
+const LOADS: u32 = 10;
 
 /// What a lane's last commit stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,28 +43,29 @@ pub struct Positions {
 }
 
 /// A file of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct File {
     /// The hour it holds; `None` if another program wrote it.
     pub hour: Option<Hour>,
-    /// The day it belongs to, `2015-09-12`.
-    pub dt: String,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Its rows, if the log says.
-    pub num_rows: Option<u64>,
+    /// As the log has it.
+    pub add: Add,
 }
 
 /// A version of the table.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     table: StorePath,
-    // Of the metadata: the table's own, wherever it lies.
-    id: String,
     version: u64,
+    // What was read from here on is not proven yet.
+    unproven: u64,
+    protocol: Protocol,
+    meta: MetaData,
     definition: Definition,
     lanes: BTreeMap<LaneId, Committed>,
+    txns: BTreeMap<String, Txn>,
     files: BTreeMap<String, File>,
+    // With the version that removed each.
+    removed: BTreeMap<String, (u64, Remove)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,26 +83,30 @@ impl Snapshot {
     /// Those of the store; [`Kind::Lost`] for a log that cannot be read; `User` for a Delta table
     /// that howdah did not make or that a later howdah made.
     pub async fn load(store: &dyn Store, table: &StorePath) -> Result<Option<Self>> {
-        let path = version_path(table, 0);
-        let Some(file) = store.read(&path).await? else {
-            let log = table.join(LOG);
-            return match store.list(&log).await?.iter().find(|entry| entry.name.ends_with(".json")) {
-                // Somebody may just have made it; then it is for the next try to read.
-                Some(first) if first.name != path.name() => Err(Fault::data(format!(
-                    "begins at {}: its first versions are gone, and this howdah reads no checkpoints",
-                    first.name
-                ))
-                .kind(Kind::Lost)
-                .at(log)),
-                _ => Ok(None),
+        for _ in 0..LOADS {
+            let (base, actions) = match newest_checkpoint(store, table).await? {
+                Some(version) => {
+                    let path = checkpoint_path(table, version);
+                    // Gone since it was listed: there is a newer one.
+                    let Some(file) = store.read(&path).await? else { continue };
+                    (version, checkpoint::decode(file).map_err(|fault| fault.at(&path))?)
+                }
+                None => match first_version(store, table).await? {
+                    Some(actions) => (0, actions),
+                    None => return Ok(None),
+                },
             };
-        };
-        let mut snapshot = Self::first(table, actions::of_lines(&path, &file)?)?;
-        snapshot.refresh(store).await?;
-        Ok(Some(snapshot))
+            let mut snapshot = Self::of(table, base, &actions)?;
+            snapshot.refresh(store).await?;
+            if snapshot.prove(store).await? {
+                return Ok(Some(snapshot));
+            }
+            rare("table.cleaned_while_loading");
+        }
+        Err(Fault::external(format!("table {table}: was cleaned {LOADS} times while it was read")))
     }
 
-    /// Reads what is newer, up to the log's end.
+    /// Reads what is newer, up to what looks like the log's end; see [`prove`](Self::prove).
     ///
     /// # Errors
     /// As [`load`](Self::load). The snapshot is consistent then too, only not the newest.
@@ -112,6 +126,42 @@ impl Snapshot {
         }
     }
 
+    /// Whether all that was read is the log, and a put that was made on it after the reading would be
+    /// its next version. If not, load it anew.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn prove(&mut self, store: &dyn Store) -> Result<bool> {
+        let proven = horizon(store, &self.table).await? <= self.unproven;
+        if proven {
+            self.unproven = self.version + 1;
+        }
+        Ok(proven)
+    }
+
+    /// [Refreshes](Self::refresh) and [proves](Self::prove), or loads anew.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); [`Kind::Lost`] if the table is gone.
+    pub async fn follow(&mut self, store: &dyn Store) -> Result<()> {
+        self.refresh(store).await?;
+        if !self.prove(store).await? {
+            rare("table.slept_too_long");
+            self.reload(store).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads it anew.
+    ///
+    /// # Errors
+    /// As [`follow`](Self::follow).
+    pub async fn reload(&mut self, store: &dyn Store) -> Result<()> {
+        let gone = || Fault::data("its log is gone").kind(Kind::Lost).at(&self.table);
+        *self = Self::load(store, &self.table).await?.ok_or_else(gone)?;
+        Ok(())
+    }
+
     /// Which version this is.
     pub fn version(&self) -> u64 {
         self.version
@@ -124,7 +174,7 @@ impl Snapshot {
 
     /// The table's own id, from its metadata.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.meta.id
     }
 
     /// What the table is a function of.
@@ -151,6 +201,22 @@ impl Snapshot {
         others.filter_map(|(_, positions)| positions.watermark).max()
     }
 
+    /// All hours that begin before this are final on every lane, for ever; `None`: none is.
+    pub fn final_until(&self) -> Option<Millis> {
+        self.txns.get(&actions::final_id(self.id())).map(|txn| txn.version)
+    }
+
+    /// Whether this hour is final on every lane, for ever.
+    pub fn is_final(&self, hour: Hour) -> bool {
+        self.final_until().is_some_and(|until| hour.start() < until)
+    }
+
+    /// The least watermark that a lane may have: one under which all hours that are final for the
+    /// table are final for the lane.
+    pub fn least_watermark(&self) -> Option<Millis> {
+        self.final_until().map(|until| self.definition.grid().watermark_of_end(until))
+    }
+
     /// All files, by their paths within the table.
     pub fn files(&self) -> impl Iterator<Item = (&str, &File)> {
         self.files.iter().map(|(path, file)| (path.as_str(), file))
@@ -158,14 +224,54 @@ impl Snapshot {
 
     /// This lane's live files.
     pub fn live(&self, lane: LaneId) -> impl Iterator<Item = (&str, &File)> {
-        let prefix = format!("{LIVE}/{lane}-");
+        self.under(format!("{LIVE}/{lane}-"))
+    }
+
+    /// The live files of all lanes.
+    pub fn all_live(&self) -> impl Iterator<Item = (&str, &File)> {
+        self.under(format!("{LIVE}/"))
+    }
+
+    /// The live files of one hour, of all lanes.
+    pub fn live_of(&self, hour: Hour) -> impl Iterator<Item = (&str, &File)> {
+        self.all_live().filter(move |(_, file)| file.hour == Some(hour))
+    }
+
+    fn under(&self, prefix: String) -> impl Iterator<Item = (&str, &File)> {
         let from = self.files.range(prefix.clone()..);
         from.take_while(move |(path, _)| path.starts_with(&prefix)).map(|(path, file)| (path.as_str(), file))
     }
 
-    /// Whether this hour is in a file that is not live: final on every lane, and merged.
-    pub fn is_merged(&self, hour: Hour) -> bool {
-        self.files().any(|(path, file)| file.hour == Some(hour) && LaneId::of_live_path(path).is_none())
+    /// Whether this file is one of the table's.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// The files that were taken out of the table and are remembered, with the version that did it.
+    pub fn removed(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.removed.iter().map(|(path, (version, _))| (path.as_str(), *version))
+    }
+
+    /// Whether this file was taken out of the table and is not forgotten.
+    pub fn remembers(&self, path: &str) -> bool {
+        self.removed.contains_key(path)
+    }
+
+    /// Forgets that this file was ever there: nobody can read a version that names it, and it is deleted.
+    pub fn forget(&mut self, path: &str) {
+        self.removed.remove(path);
+    }
+
+    /// The actions of a checkpoint of this version.
+    pub fn actions(&self) -> Vec<Action> {
+        let protocol = Action { protocol: Some(self.protocol), ..Action::default() };
+        let meta = Action { meta_data: Some(self.meta.clone()), ..Action::default() };
+        let txns = self.txns.values().map(|txn| Action { txn: Some(txn.clone()), ..Action::default() });
+        let adds = self.files.values().map(|file| Action { add: Some(file.add.clone()), ..Action::default() });
+        let removes = self.removed.values();
+        let removes = removes
+            .map(|(version, remove)| Action { remove: Some(remove.with_version(*version)), ..Action::default() });
+        [protocol, meta].into_iter().chain(txns).chain(adds).chain(removes).collect()
     }
 
     /// The version with the lane's last commit and that commit's uuid.
@@ -174,22 +280,25 @@ impl Snapshot {
         Some((committed.version, committed.commit?))
     }
 
-    fn first(table: &StorePath, actions: Vec<Action>) -> Result<Self> {
-        let missing = || Fault::data("version 0 has no metadata").kind(Kind::Lost).at(table);
-        let meta = actions.iter().find_map(|action| action.meta_data.as_ref()).ok_or_else(missing)?;
-        if let Some(protocol) = actions.iter().find_map(|action| action.protocol) {
-            readable(table, protocol)?;
-        }
-        let definition = definition_of(table, meta)?;
+    fn of(table: &StorePath, version: u64, actions: &[Action]) -> Result<Self> {
+        let missing = |what| move || Fault::data(format!("version {version} has no {what}")).kind(Kind::Lost).at(table);
+        let meta = actions.iter().find_map(|action| action.meta_data.clone()).ok_or_else(missing("metadata"))?;
+        let protocol = actions.iter().find_map(|action| action.protocol).ok_or_else(missing("protocol"))?;
+        readable(table, protocol)?;
+        let definition = definition_of(table, &meta)?;
         let mut snapshot = Self {
             table: table.clone(),
-            id: meta.id.clone(),
-            version: 0,
+            version,
+            unproven: version,
+            protocol,
+            meta,
             definition,
             lanes: BTreeMap::new(),
+            txns: BTreeMap::new(),
             files: BTreeMap::new(),
+            removed: BTreeMap::new(),
         };
-        snapshot.apply(&actions);
+        snapshot.apply(actions);
         Ok(snapshot)
     }
 
@@ -197,37 +306,67 @@ impl Snapshot {
         let info = actions.iter().find_map(|action| action.commit_info.as_ref());
         let commit = info.and_then(|info| Uuid::try_parse(info.txn_id.as_deref()?).ok());
         for action in actions {
+            if let Some(protocol) = action.protocol {
+                self.protocol = protocol;
+            }
+            if let Some(meta) = &action.meta_data {
+                self.meta = meta.clone();
+            }
             if let Some(remove) = &action.remove {
                 self.files.remove(&remove.path);
+                let version = remove.version().unwrap_or(self.version);
+                self.removed.insert(remove.path.clone(), (version, remove.clone()));
             }
             if let Some(add) = &action.add {
-                self.files.insert(add.path.clone(), File::of(add));
+                self.removed.remove(&add.path);
+                self.files.insert(add.path.clone(), File { hour: add.hour(), add: add.clone() });
             }
-            if let Some(txn) = &action.txn
-                && let Some((lane, what)) = actions::of_app_id(&self.id, &txn.app_id)
-            {
-                let committed = self.lanes.entry(lane).or_default();
-                // Offsets and counts are never negative; a watermark before 1970 is.
-                let number = u64::try_from(txn.version).unwrap_or(0);
-                match what {
-                    "seq" => {
-                        committed.positions.seq = number;
-                        (committed.version, committed.commit) = (self.version, commit);
-                    }
-                    "next" => committed.positions.next = number,
-                    "rewind" => committed.positions.rewind = number,
-                    "watermark" => committed.positions.watermark = Some(txn.version),
-                    _ => {}
+            if let Some(txn) = &action.txn {
+                self.txns.insert(txn.app_id.clone(), txn.clone());
+                if let Some((lane, what)) = actions::of_app_id(&self.meta.id, &txn.app_id) {
+                    self.store(lane, what, txn.version, commit);
                 }
             }
         }
     }
+
+    fn store(&mut self, lane: LaneId, what: &str, stored: i64, commit: Option<Uuid>) {
+        let committed = self.lanes.entry(lane).or_default();
+        // Offsets and counts are never negative; a watermark before 1970 is.
+        let number = u64::try_from(stored).unwrap_or(0);
+        match what {
+            "seq" => {
+                committed.positions.seq = number;
+                (committed.version, committed.commit) = (self.version, commit);
+            }
+            "next" => committed.positions.next = number,
+            "rewind" => committed.positions.rewind = number,
+            "watermark" => committed.positions.watermark = Some(stored),
+            _ => {}
+        }
+    }
 }
 
-impl File {
-    fn of(add: &Add) -> Self {
-        let dt = add.partition_values.get("dt").cloned().flatten().unwrap_or_default();
-        Self { hour: add.hour(), dt, size: add.size, num_rows: add.num_rows() }
+/// The newest version with a checkpoint.
+async fn newest_checkpoint(store: &dyn Store, table: &StorePath) -> Result<Option<u64>> {
+    let list = store.list(&table.join(LOG)).await?;
+    Ok(list.iter().filter_map(|entry| checkpoint_version(&entry.name)).max())
+}
+
+/// The actions of version 0, if it is there.
+async fn first_version(store: &dyn Store, table: &StorePath) -> Result<Option<Vec<Action>>> {
+    let path = version_path(table, 0);
+    if let Some(file) = store.read(&path).await? {
+        return actions::of_lines(&path, &file).map(Some);
+    }
+    let log = table.join(LOG);
+    match store.list(&log).await?.iter().find(|entry| entry.name.ends_with(".json")) {
+        // Somebody may just have made it; then it is for the next try to read.
+        Some(first) if first.name != path.name() => {
+            let text = format!("begins at {}: its first versions are gone, and there is no checkpoint", first.name);
+            Err(Fault::data(text).kind(Kind::Lost).at(log))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -44,13 +44,13 @@ impl Writer {
         Self { store: Arc::clone(store), snapshot, definition }
     }
 
-    async fn commit(&mut self, change: &Change) -> Result<Outcome, crate::fault::Fault> {
+    async fn commit(&mut self, change: &dyn Change) -> Result<Outcome, crate::fault::Fault> {
         commit(&*self.store, &NoPause, &mut self.snapshot, &self.definition, change, NOW).await
     }
 }
 
 /// A commit for one lane, which puts a file for each of these hours.
-fn change(partition: Partition, built_on: u64, next: u64, hours: &[(&str, bool)]) -> Change {
+fn change(partition: Partition, built_on: u64, next: u64, hours: &[(&str, bool)]) -> Lanes {
     let lane = lane(partition);
     let file = |&(at, replaces): &(&str, bool)| NewFile {
         path: lane.live_path(built_on + 1),
@@ -59,7 +59,7 @@ fn change(partition: Partition, built_on: u64, next: u64, hours: &[(&str, bool)]
     };
     let positions = Positions { seq: built_on + 1, next, rewind: 1, watermark: None };
     let lanes = vec![LaneChange { lane, built_on, positions, files: hours.iter().map(file).collect() }];
-    Change { commit: Uuid::new_v4(), whole: true, lanes }
+    Lanes { commit: Uuid::new_v4(), whole: true, lanes }
 }
 
 fn superseded(partitions: &[Partition]) -> Outcome {
@@ -89,8 +89,11 @@ async fn what_was_committed_is_read_back_and_a_refresh_is_as_good_as_a_load() {
         put.sort();
         assert_eq!(files, put);
         assert_eq!(
-            snapshot.files().map(|(_, file)| (file.dt.as_str(), file.num_rows)).collect::<Vec<_>>(),
-            [("2015-09-12", Some(3)); 2]
+            snapshot
+                .files()
+                .map(|(_, file)| (&file.add.partition_values["dt"], file.add.num_rows()))
+                .collect::<Vec<_>>(),
+            [(&Some("2015-09-12".to_owned()), Some(3)); 2]
         );
     }
 }
@@ -162,7 +165,7 @@ async fn a_table_of_other_settings_or_another_program_is_refused() {
         assert!(fault.domain == Domain::User && fault.message.contains(word), "{fault}");
     };
     refused("howdah.fingerprint", "other", "did not make").await;
-    refused("\"howdah.format\":\"2\"", "\"howdah.format\":\"1\"", "another howdah").await;
+    refused("\"howdah.format\":\"3\"", "\"howdah.format\":\"1\"", "another howdah").await;
     refused("\"minReaderVersion\":1", "\"minReaderVersion\":3", "protocol").await;
 }
 
@@ -208,7 +211,7 @@ async fn who_loses_the_race_to_its_own_lane_judges_anew_and_does_not_commit() {
 async fn a_zombie_that_reads_the_newest_version_is_superseded_all_the_same() {
     let store = Arc::new(Scripted::default());
     let (mut owner, mut zombie) = (Writer::open(&store).await, Writer::open(&store).await);
-    let both = Change {
+    let both = Lanes {
         lanes: [change(0, 0, 10, &[]).lanes, change(1, 0, 10, &[]).lanes].concat(),
         commit: Uuid::new_v4(),
         whole: true,
@@ -220,7 +223,7 @@ async fn a_zombie_that_reads_the_newest_version_is_superseded_all_the_same() {
     idle.lanes[0].positions.watermark = Some(NOW);
     owner.commit(&idle).await.unwrap();
     zombie.snapshot.refresh(&*store).await.unwrap();
-    let late = Change {
+    let late = Lanes {
         whole: true,
         lanes: [change(0, 1, 20, &[(TWO, false)]).lanes, change(1, 1, 20, &[]).lanes].concat(),
         commit: Uuid::new_v4(),
@@ -257,16 +260,97 @@ async fn a_commit_that_was_given_up_as_unknown_is_known_again_when_it_is_repeate
     assert_eq!(writer.commit(&change(0, 0, 10, &[])).await.unwrap(), superseded(&[0]));
 }
 
+/// Puts a checkpoint of the newest version and forgets all that lies below it.
+async fn clean(store: &Scripted) {
+    let snapshot = Snapshot::load(store, &table()).await.unwrap().unwrap();
+    let version = snapshot.version();
+    let bytes = checkpoint::encode(&snapshot.actions()).unwrap();
+    store.put_if_absent(&checkpoint_path(&table(), version), bytes).await.unwrap();
+    store.put_if_absent(&marker_path(&table(), version), Bytes::new()).await.unwrap();
+    for version in 0..version {
+        store.delete(&version_path(&table(), version)).await.unwrap();
+        store.delete(&checkpoint_path(&table(), version)).await.unwrap();
+    }
+}
+
 #[tokio::test]
-async fn a_put_counts_only_if_the_version_before_it_still_stands() {
+async fn a_checkpoint_holds_a_version_whole() {
     let store = Arc::new(Scripted::default());
     let mut writer = Writer::open(&store).await;
-    for seq in 0..3 {
-        writer.commit(&change(0, seq, 10 * seq, &[])).await.unwrap();
+    let mut first = change(0, 0, 100, &[(TWO, false)]);
+    first.lanes[0].positions.watermark = Some(NOW);
+    writer.commit(&first).await.unwrap();
+    writer.commit(&change(0, 1, 200, &[(TWO, true), ("2015-09-12T15:00:00Z", false)])).await.unwrap();
+    // Another program's transaction and a file of its own, with a null and no statistics.
+    let foreign = concat!(
+        r#"{"txn":{"appId":"theirs","version":3}}"#,
+        "\n",
+        r#"{"add":{"path":"a%20b.parquet","partitionValues":{"dt":null},"size":1,"modificationTime":0,"dataChange":true}}"#
+    );
+    store.put_if_absent(&version_path(&table(), 3), foreign.into()).await.unwrap();
+    let whole = Snapshot::load(&*store, &table()).await.unwrap().unwrap();
+    clean(&store).await;
+    let mut loaded = Snapshot::load(&*store, &table()).await.unwrap().unwrap();
+    let text = |snapshot: &Snapshot| serde_json::to_string(&snapshot.actions()).unwrap();
+    assert_eq!(text(&loaded), text(&whole));
+    assert_eq!(loaded.removed().map(|(_, version)| version).collect::<Vec<_>>(), [2]);
+    // A second one says the same, and so in what goes on from there.
+    clean(&store).await;
+    loaded.follow(&*store).await.unwrap();
+    assert_eq!((loaded.version(), text(&loaded)), (3, text(&whole)));
+    writer.commit(&change(0, 2, 300, &[])).await.unwrap();
+    loaded.follow(&*store).await.unwrap();
+    assert_eq!((loaded.version(), loaded.positions(lane(0)).unwrap().next), (4, 300));
+}
+
+#[tokio::test]
+async fn a_put_where_the_log_was_cleaned_is_no_commit() {
+    let store = Arc::new(Scripted::default());
+    let mut owner = Writer::open(&store).await;
+    owner.commit(&change(0, 0, 10, &[])).await.unwrap();
+    // Two writers fall asleep at version 1, and the log goes on and is cleaned.
+    let (mut sleeper, mut other) = (Writer::open(&store).await, Writer::open(&store).await);
+    for seq in 1..5 {
+        owner.commit(&change(0, seq, 10 * seq, &[])).await.unwrap();
     }
-    // The writer is frozen, the log goes on and its old versions are cleaned away.
-    store.delete(&version_path(&table(), 3)).await.unwrap();
-    assert_eq!(writer.commit(&change(0, 3, 40, &[])).await.unwrap(), superseded(&[0]));
+    clean(&store).await;
+    assert_eq!(sleeper.commit(&change(0, 1, 99, &[])).await.unwrap(), superseded(&[0]));
+    assert!(store.stat(&version_path(&table(), 2)).await.unwrap().is_some(), "its left-over stands there");
+    assert_eq!(sleeper.snapshot.positions(lane(0)).unwrap().seq, 5);
+    // The second takes the left-over for the log, and the version before its own stands there too.
+    assert_eq!(other.commit(&change(0, 2, 98, &[])).await.unwrap(), superseded(&[0]));
+    assert!(store.stat(&version_path(&table(), 3)).await.unwrap().is_some() || other.snapshot.version() == 5);
+    // Nobody who opens the table sees either of them.
+    let loaded = Snapshot::load(&*store, &table()).await.unwrap().unwrap();
+    assert_eq!((loaded.version(), loaded.positions(lane(0)).unwrap().next), (5, 40));
+    assert_eq!(owner.commit(&change(0, 5, 50, &[])).await.unwrap(), Outcome::Committed { version: 6 });
+}
+
+#[tokio::test]
+async fn a_partition_that_is_added_later_begins_behind_the_final_hours() {
+    let store = Arc::new(Scripted::default());
+    let mut writer = Writer::open(&store).await;
+    let mut first = change(0, 0, 10, &[]);
+    first.lanes[0].positions.watermark = Some(hour("2015-09-12T14:10:00Z").start());
+    writer.commit(&first).await.unwrap();
+    let until = hour(TWO).start();
+    assert_eq!(Close::possible(&writer.snapshot, lane(0).topic, 1), Some(until));
+    assert_eq!(Close::possible(&writer.snapshot, lane(0).topic, 2), None, "partition 1 has no commit yet");
+    let close = |num_partitions| Close { commit: Uuid::new_v4(), topic: lane(0).topic, num_partitions, until };
+    assert_eq!(writer.commit(&close(1)).await.unwrap(), Outcome::Committed { version: 2 });
+    assert_eq!(writer.snapshot.final_until(), Some(until));
+    // The other way round: who begins below is turned away, and told where to begin.
+    let mut added = change(1, 0, 0, &[]);
+    assert_eq!(writer.commit(&added).await.unwrap(), superseded(&[1]));
+    added.lanes[0].positions.watermark = writer.snapshot.least_watermark();
+    assert_eq!(writer.commit(&added).await.unwrap(), Outcome::Committed { version: 3 });
+    // Once a partition has begun, hours are not final without it, whatever the caller knew of it.
+    first = change(0, 1, 20, &[]);
+    first.lanes[0].positions.watermark = Some(hour("2015-09-12T16:10:00Z").start());
+    writer.commit(&first).await.unwrap();
+    assert_eq!(Close::possible(&writer.snapshot, lane(0).topic, 1), None);
+    let early = Close { until: hour("2015-09-12T16:00:00Z").start(), ..close(1) };
+    assert_eq!(writer.commit(&early).await.unwrap(), superseded(&[]));
 }
 
 #[tokio::test]
@@ -278,7 +362,7 @@ async fn a_log_without_its_beginning_is_no_new_table() {
 }
 
 #[tokio::test]
-async fn an_hour_that_is_merged_or_final_or_rewritten_by_others_is_not_written_over() {
+async fn an_hour_that_is_final_or_rewritten_by_others_is_not_written_over() {
     let store = Arc::new(Scripted::default());
     let mut writer = Writer::open(&store).await;
     let mut first = change(0, 0, 10, &[(TWO, false)]);
@@ -292,12 +376,6 @@ async fn an_hour_that_is_merged_or_final_or_rewritten_by_others_is_not_written_o
     assert!(fault.domain == Domain::User && fault.message.contains("another program"), "{fault}");
     let fault = writer.commit(&change(0, 1, 20, &[(TWO, false)])).await.unwrap_err();
     assert_eq!(fault.domain, Domain::User);
-    // 15:00 is merged.
-    let merged = r#"{"add":{"path":"dt=2015-09-12/15.parquet","partitionValues":{"dt":"2015-09-12"},"size":1,
-        "modificationTime":0,"dataChange":false,"tags":{"howdah.hour":"2015-09-12T15:00:00Z"}}}"#;
-    store.put_if_absent(&version_path(&table(), 2), merged.replace('\n', " ").into()).await.unwrap();
-    let outcome = writer.commit(&change(0, 1, 20, &[("2015-09-12T15:00:00Z", false)])).await.unwrap();
-    assert_eq!(outcome, superseded(&[0]));
 }
 
 #[tokio::test]
@@ -342,11 +420,11 @@ async fn a_table_that_was_moved_still_knows_its_lanes() {
 async fn a_commit_without_its_files_is_only_looked_for() {
     let store = Arc::new(Scripted::default());
     let mut writer = Writer::open(&store).await;
-    let absent = Change { whole: false, ..change(0, 0, 10, &[]) };
+    let absent = Lanes { whole: false, ..change(0, 0, 10, &[]) };
     assert_eq!(writer.commit(&absent).await.unwrap(), superseded(&[0]));
     assert_eq!(writer.snapshot.version(), 0);
     let landed = change(0, 0, 10, &[(TWO, false)]);
     assert_eq!(writer.commit(&landed).await.unwrap(), Outcome::Committed { version: 1 });
-    let again = Change { whole: false, ..landed };
+    let again = Lanes { whole: false, ..landed };
     assert_eq!(writer.commit(&again).await.unwrap(), Outcome::Committed { version: 1 });
 }

@@ -37,6 +37,12 @@ impl Hour {
         text
     }
 
+    /// Its name within its day, `14`: two digits.
+    pub fn name(self) -> String {
+        let text = self.to_string();
+        text.split('T').nth(1).map_or_else(|| text.clone(), |time| time.chars().take(2).collect())
+    }
+
     /// The hour written like this, as [`Display`](fmt::Display) writes it.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<Timestamp>().ok().map(|time| Self(time.as_millisecond()))
@@ -84,10 +90,25 @@ impl Grid {
         Hour(time.div_euclid(self.unit) * self.unit)
     }
 
+    /// When the hour after this one begins.
+    pub fn end_of(&self, hour: Hour) -> Millis {
+        hour.0.saturating_add(self.unit)
+    }
+
+    /// The watermark at which an hour that ends then is final.
+    pub fn watermark_of_end(&self, end: Millis) -> Millis {
+        end.saturating_add(self.lateness)
+    }
+
+    /// The time before which every hour is final under this watermark.
+    pub fn final_until(&self, watermark: Millis) -> Millis {
+        self.hour_of(watermark.saturating_sub(self.lateness)).0
+    }
+
     /// Whether nothing is added to this hour any more by a partition with this watermark: the
     /// watermark has passed the hour's end plus the lateness. Without a watermark nothing is final.
     pub fn is_final(&self, hour: Hour, watermark: Option<Millis>) -> bool {
-        watermark.is_some_and(|watermark| watermark >= hour.0.saturating_add(self.unit).saturating_add(self.lateness))
+        watermark.is_some_and(|watermark| watermark >= self.watermark_of_end(self.end_of(hour)))
     }
 }
 
@@ -121,6 +142,19 @@ mod tests {
         assert!(!grid.is_final(hour, Some(70 * MINUTE - 1)));
         assert!(grid.is_final(hour, Some(70 * MINUTE)));
         assert!(!Grid::new(MINUTE, Millis::MAX).is_final(hour, Some(Millis::MAX - 1)));
+    }
+
+    #[test]
+    fn the_final_hours_of_a_watermark_are_those_that_end_before_it() {
+        for (window, lateness) in [(MINUTE, 10 * MINUTE), (6 * HOUR, 0), (HOUR, 3 * HOUR)] {
+            let grid = Grid::new(window, lateness);
+            for watermark in (-30 * HOUR..30 * HOUR).step_by(700_000) {
+                let until = grid.final_until(watermark);
+                let (after, before) = (grid.hour_of(until), grid.hour_of(until - 1));
+                assert!(grid.is_final(before, Some(watermark)) && !grid.is_final(after, Some(watermark)));
+                assert!(grid.watermark_of_end(until) <= watermark && grid.end_of(before) == until);
+            }
+        }
     }
 
     #[test]

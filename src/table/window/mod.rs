@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use grid::{Grid, Hour, MAX_WINDOW, rfc3339};
 pub use reading::Plan;
-pub use row::{Cell, HourRows, Row, push_text, texts};
+pub use row::{Cell, HourRows, Merged, Row, push_text, texts};
 
 use crate::model::{Millis, Offset, Record};
 use reading::{Reading, Scratch};

@@ -1,5 +1,7 @@
 //! Rows, and how two of the same window and keys become one.
 
+use std::collections::BTreeMap;
+
 use super::grid::Hour;
 use crate::{
     model::Millis,
@@ -88,6 +90,32 @@ impl Columns {
         for ((column, cell), &other) in self.measures.iter().zip(cells).zip(other) {
             column.op.merge(cell, other);
         }
+    }
+}
+
+/// Rows of several files, those of one window and key as one.
+#[derive(Debug)]
+pub struct Merged<'c> {
+    columns: &'c Columns,
+    rows: BTreeMap<(Millis, Vec<String>), Box<[Cell]>>,
+}
+
+impl<'c> Merged<'c> {
+    /// None yet.
+    pub fn new(columns: &'c Columns) -> Self {
+        Self { columns, rows: BTreeMap::new() }
+    }
+
+    /// Adds a row.
+    pub fn add(&mut self, row: Row) {
+        let cells = self.rows.entry((row.window_start, row.keys)).or_insert_with(|| self.columns.zeros());
+        self.columns.merge(cells, &row.cells);
+    }
+
+    /// One row per window and key, sorted.
+    pub fn rows(self) -> Vec<Row> {
+        let row = |((window_start, keys), cells): (_, Box<[Cell]>)| Row { window_start, keys, cells: cells.into() };
+        self.rows.into_iter().map(row).collect()
     }
 }
 

@@ -1,0 +1,133 @@
+//! A log and a folder that do not grow for ever.
+//!
+//! - Every so often a checkpoint holds the newest version whole.
+//! - The *horizon* is the newest checkpoint that is older than the history that was asked for, by the
+//!   store's own clock, and has enough versions above it. A marker says so; then all that lies below it
+//!   in the log goes, oldest first.
+//! - A file that was taken out of the table goes once no version that still stands names it: once the
+//!   version that took it out is not above the horizon.
+//! - A live file that no version ever named goes once its lane has committed that `seq`: nobody can
+//!   commit it any more. Until then it may be of an owner that sleeps, however long.
+//!
+//! No clock of a node decides anything, and no wrong clock of the store more than how long the history
+//! is: a clock that jumps ahead shortens it to the number of versions that always stay.
+
+use super::{
+    delta::{self, LIVE, LOG, LaneId, checkpoint, checkpoint_path, checkpoint_version, commit_version},
+    finalise::{STAGING, meant_for},
+    keeper::Keeper,
+};
+use crate::{
+    failpoint::{cross, rare},
+    fault::Result,
+    model::Millis,
+    store::Entry,
+};
+
+/// So many files of the table more make the distance between two checkpoints one version longer.
+const FILES_PER_VERSION: u64 = 8;
+
+impl Keeper {
+    /// A checkpoint of the newest version, if it is time for one; its version.
+    pub(super) async fn make_checkpoint(&mut self) -> Result<Option<u64>> {
+        let last = match self.checkpoint {
+            Some(last) => last,
+            None => self.log().await?.iter().filter_map(|entry| checkpoint_version(&entry.name)).max().unwrap_or(0),
+        };
+        self.checkpoint = Some(last);
+        let num_files = self.snapshot.files().count() as u64;
+        let every = self.rules.checkpoint_every.max(num_files / FILES_PER_VERSION);
+        if self.snapshot.version() < last + every {
+            return Ok(None);
+        }
+        // Only what is proven to be the log may be held up to others as the log.
+        self.snapshot.follow(&*self.store).await?;
+        let version = self.snapshot.version();
+        let bytes = checkpoint::encode(&self.snapshot.actions())?;
+        self.store.put_if_absent(&checkpoint_path(&self.settings.path, version), bytes).await?;
+        self.checkpoint = Some(version);
+        cross("table.checkpointed");
+        self.pause.stepped();
+        Ok(Some(version))
+    }
+
+    /// Deletes what lies below the horizon in the log; `made` is the version of the checkpoint just made.
+    /// How many files that were.
+    pub(super) async fn clean(&mut self, made: u64) -> Result<u64> {
+        let log = self.log().await?;
+        let checkpoint = |entry: &Entry| Some((checkpoint_version(&entry.name)?, entry.modified));
+        let checkpoints: Vec<_> = log.iter().filter_map(checkpoint).collect();
+        // The store's own clock, as of a moment ago.
+        let Some(&(_, now)) = checkpoints.iter().find(|(version, _)| *version == made) else { return Ok(0) };
+        let history = Millis::try_from(self.settings.history.as_millis()).unwrap_or(Millis::MAX);
+        let is_old = |&&(version, modified): &&(u64, Millis)| {
+            modified <= now.saturating_sub(history) && version + self.rules.versions <= made
+        };
+        let mut markers = delta::markers(&*self.store, &self.settings.path).await?;
+        let standing = markers.last().copied().unwrap_or(0);
+        let horizon = checkpoints.iter().filter(is_old).map(|(version, _)| *version).fold(standing, u64::max);
+        if horizon > standing {
+            let marker = delta::marker_path(&self.settings.path, horizon);
+            self.store.put_if_absent(&marker, "versions below this one may be gone\n".into()).await?;
+            cross("table.marked");
+            // The one before stays: whoever lists the folder right now must not miss both.
+            markers.pop();
+            for old in markers {
+                self.store.delete(&delta::marker_path(&self.settings.path, old)).await?;
+            }
+        }
+        let mut deleted = 0;
+        for entry in &log {
+            let version = commit_version(&entry.name).or_else(|| checkpoint_version(&entry.name));
+            if version.is_some_and(|version| version < horizon) {
+                deleted += u64::from(self.store.delete(&self.settings.path.join(LOG).join(&entry.name)).await?);
+                self.pause.stepped();
+            }
+        }
+        if deleted > 0 {
+            cross("table.cleaned");
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes the table's files that nobody can read and nobody can commit any more; how many there were.
+    pub(super) async fn vacuum(&mut self) -> Result<u64> {
+        let live = self.store.list(&self.settings.path.join(LIVE)).await?;
+        let staged = self.store.list(&self.settings.path.join(STAGING)).await?;
+        let horizon = delta::horizon(&*self.store, &self.settings.path).await?;
+        // After the listings: what was committed since then is known.
+        self.snapshot.follow(&*self.store).await?;
+        let removed = self.snapshot.removed().filter(|(_, version)| *version <= horizon);
+        let removed: Vec<_> = removed.map(|(path, _)| path.to_owned()).collect();
+        let mut deleted = 0;
+        for path in removed {
+            // Files of other programs are theirs to delete.
+            if LaneId::of_live_path(&path).is_some() || path.starts_with("dt=") {
+                deleted += u64::from(self.store.delete(&self.settings.path.join(&path)).await?);
+                self.pause.stepped();
+            }
+            self.snapshot.forget(&path);
+        }
+        let mut left_over: Vec<_> = live.iter().map(|entry| format!("{LIVE}/{}", entry.name)).collect();
+        left_over.retain(|path| self.is_left_over(path));
+        let is_there = |name: &&Entry| meant_for(&name.name).is_some_and(|path| self.snapshot.has(&path));
+        left_over.extend(staged.iter().filter(is_there).map(|entry| format!("{STAGING}/{}", entry.name)));
+        for path in left_over {
+            rare("table.left_over_deleted");
+            deleted += u64::from(self.store.delete(&self.settings.path.join(&path)).await?);
+            self.pause.stepped();
+        }
+        Ok(deleted)
+    }
+
+    /// Whether no version names this live file and none ever will.
+    fn is_left_over(&self, path: &str) -> bool {
+        let Some((lane, seq)) = LaneId::of_live_path(path) else { return false };
+        let committed = self.snapshot.positions(lane).map_or(0, |positions| positions.seq);
+        !self.snapshot.has(path) && !self.snapshot.remembers(path) && seq <= committed
+    }
+
+    async fn log(&self) -> Result<Vec<Entry>> {
+        self.store.list(&self.settings.path.join(LOG)).await
+    }
+}
