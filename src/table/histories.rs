@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// Histories of commits …
-const COUNT: u64 = 24_000;
+const COUNT: u64 = 20_000;
 /// … and longer ones, in which hours become final and the log is cleaned.
-const SWIFT: u64 = 4_000;
+const SWIFT: u64 = 500;
 const MINUTE: Millis = 60_000;
 const HOUR: Millis = 60 * MINUTE;
 
@@ -40,7 +40,6 @@ const RARE: &[&str] = &[
 ];
 /// … and those of the longer ones.
 const RARE_SWIFT: &[&str] = &[
-    "table.begun_below_the_final_hours",
     "table.cleaned_while_loading",
     "table.final_again",
     "table.final_stands",
@@ -144,7 +143,7 @@ async fn life(parts: &Parts) -> Result<()> {
                 return Err(Fault::external("superseded"));
             }
         }
-        if is_first && fastrand::u8(..if parts.swift { 2 } else { 12 }) == 0 {
+        if is_first && fastrand::u8(..if parts.swift { 2 } else { 20 }) == 0 {
             keep(parts, &mut keeper, &topic).await?;
         }
         parts.pause.pause(1).await;
