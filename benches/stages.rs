@@ -137,7 +137,7 @@ async fn windows(bus: &SharedBus, topic: &TopicInfo, pipeline: &Pipeline) {
         _ => None,
     });
     let plan = Arc::new(Plan::new(&settings.unwrap()));
-    let mut lane = table::Lane::open(plan, table::LaneId { topic: topic.id, partition: 0 }, None, 0);
+    let mut lane = table::Lane::open(plan, table::LaneId { topic: topic.id, partition: 0 }, None, 0, None);
     let clock = Clock::start("windows from the bus");
     let mut reader = bus.reader(topic, 0, 0).await.unwrap();
     while lane.at() < RECORDS as u64 {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    COMPLAINTS, DONE, LOSS, block_on,
+    COMPLAINTS, DONE, LOSS, block_on, pipelines,
     terminal::{Progress, grouped},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         Layout, group,
         verify::{Finding, Report, Verify, What},
     },
-    config::{self, Pipeline, StageKind},
+    config::{Pipeline, StageKind},
     fault::{Fault, Kind, Result},
     model::TopicId,
     node,
@@ -51,13 +51,7 @@ pub struct Verification {
 /// Those of bus and store.
 pub fn run(command: &Command) -> Result<u8> {
     let Command::Verify(arguments) = command;
-    let pipelines = match config::load(std::slice::from_ref(&arguments.file), &config::looking) {
-        Ok(pipelines) => pipelines,
-        Err(complaints) => {
-            complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
-            return Ok(COMPLAINTS);
-        }
-    };
+    let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
     let mut reports = Vec::new();
     for pipeline in &pipelines {
         reports.extend(block_on(verify(pipeline, arguments.deep))??);

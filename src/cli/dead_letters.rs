@@ -9,13 +9,13 @@ use std::{
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{COMPLAINTS, DONE, block_on};
+use super::{COMPLAINTS, DONE, block_on, pipelines};
 use crate::{
     bus::{
         letters::{ACTOR, DETAIL, FILE, REASON},
         read_range,
     },
-    config::{self, Pipeline},
+    config::Pipeline,
     fault::{Fault, Result},
     model::Record,
     node,
@@ -106,13 +106,7 @@ pub fn run(command: &Command) -> Result<u8> {
         Command::List(arguments) => &arguments.file,
         Command::Show(arguments) => &arguments.file,
     };
-    let pipelines = match config::load(std::slice::from_ref(file), &config::looking) {
-        Ok(pipelines) => pipelines,
-        Err(complaints) => {
-            complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
-            return Ok(COMPLAINTS);
-        }
-    };
+    let Some(pipelines) = pipelines(file) else { return Ok(COMPLAINTS) };
     let mut letters = Vec::new();
     for pipeline in &pipelines {
         letters.extend(block_on(of(pipeline))??);

@@ -12,12 +12,17 @@ mod run;
 mod serve_events;
 mod table;
 mod terminal;
+mod wait;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::Path};
 
 use clap::{Parser, Subcommand};
 
-use crate::fault::{Domain, Fault, Kind};
+use crate::{
+    config::{self, Pipeline},
+    fault::{Domain, Fault, Kind},
+    model::Millis,
+};
 
 /// Everything was done.
 pub const DONE: u8 = 0;
@@ -75,6 +80,8 @@ enum Command {
     /// Look at a live table
     #[command(subcommand)]
     Table(table::Command),
+    /// Wait until an hour of a table is final
+    Wait(wait::Arguments),
     /// Watch a pipeline at work on recorded edits; needs no network
     Demo(demo::Arguments),
     /// Serve recorded events the way Wikimedia's stream does
@@ -101,6 +108,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Archive(command) => archive::run(&command),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Table(command) => table::run(&command),
+        Command::Wait(arguments) => wait::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::ServeEvents(arguments) => serve_events::run(&arguments),
     };
@@ -127,4 +135,17 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Fault> {
         .build()
         .map_err(|error| Fault::io("starting the runtime", &error))?;
     Ok(runtime.block_on(future))
+}
+
+/// The pipelines of a file, for a look at what they made; `None` if it has complaints, which are said.
+fn pipelines(file: &Path) -> Option<Vec<Pipeline>> {
+    config::load(&[file.to_owned()], &config::looking)
+        .inspect_err(|complaints| complaints.iter().for_each(|complaint| eprintln!("{complaint}")))
+        .ok()
+}
+
+/// A time as people write it: `2015-09-12T15:00:00Z`.
+fn parse_time(text: &str) -> Result<Millis, String> {
+    let time = text.parse::<jiff::Timestamp>().map_err(|error| format!("{error}, allowed: 2015-09-12T15:00:00Z"))?;
+    Ok(time.as_millisecond())
 }

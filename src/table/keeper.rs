@@ -122,3 +122,6 @@ impl Keeper {
         delta::commit(&**store, &**pause, snapshot, definition, change, clock.now()).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ impl Keeper {
         // Only what is proven to be the log may be held up to others as the log.
         self.snapshot.follow(&*self.store).await?;
         let version = self.snapshot.version();
-        let bytes = checkpoint::encode(&self.snapshot.actions())?;
+        let bytes = checkpoint::encode(self.snapshot.actions())?;
         self.store.put_if_absent(&checkpoint_path(&self.settings.path, version), bytes).await?;
         self.checkpoint = Some(version);
         cross("table.checkpointed");

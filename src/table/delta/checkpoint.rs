@@ -95,13 +95,16 @@ const COLUMNS: &[(&str, Shape)] = &[
 ///
 /// # Errors
 /// `Internal`, which would be a mistake in this file.
-pub fn encode(actions: &[Action]) -> Result<Bytes> {
-    let rows: Vec<Value> = actions
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Fault::internal(format!("checkpoint: {error}")))?;
-    write(&rows).map_err(|error| Fault::internal(format!("checkpoint: {error}")))
+pub fn encode(actions: impl Iterator<Item = Action>) -> Result<Bytes> {
+    let wrong = |error: &dyn std::fmt::Display| Fault::internal(format!("checkpoint: {error}"));
+    let mut leaves = Vec::new();
+    COLUMNS.iter().for_each(|(_, shape)| shape.leaves(&mut leaves));
+    for action in actions {
+        let row = serde_json::to_value(&action).map_err(|error| wrong(&error))?;
+        let mut leaves = leaves.iter_mut();
+        COLUMNS.iter().for_each(|(name, shape)| shape.shred(&row[name], 0, 0, &mut leaves));
+    }
+    write(&leaves).map_err(|error| wrong(&error))
 }
 
 /// The actions of a checkpoint, ours or another program's.
@@ -117,7 +120,7 @@ fn lost(error: &dyn std::fmt::Display) -> Fault {
     Fault::data(format!("no checkpoint: {error}")).kind(Kind::Lost)
 }
 
-fn write(rows: &[Value]) -> ParquetResult<Bytes> {
+fn write(leaves: &[Leaf]) -> ParquetResult<Bytes> {
     let fields = COLUMNS.iter().map(|(name, shape)| shape.schema(name)).collect::<ParquetResult<_>>()?;
     let schema = Type::group_type_builder("spark_schema").with_fields(fields).build()?;
     let properties = WriterProperties::builder()
@@ -125,17 +128,9 @@ fn write(rows: &[Value]) -> ParquetResult<Bytes> {
         .set_max_row_group_row_count(None)
         .set_created_by(concat!("howdah version ", env!("CARGO_PKG_VERSION")).to_owned())
         .build();
-    let mut leaves = Vec::new();
-    for (name, shape) in COLUMNS {
-        let begun = leaves.len();
-        shape.leaves(&mut leaves);
-        for row in rows {
-            shape.shred(&row[name], 0, 0, &mut leaves[begun..].iter_mut());
-        }
-    }
     let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties))?;
     let mut group = writer.next_row_group()?;
-    for leaf in &leaves {
+    for leaf in leaves {
         let column = group.next_column()?;
         leaf.write(column.ok_or_else(|| ParquetError::General("fewer columns than leaves".to_owned()))?)?;
     }

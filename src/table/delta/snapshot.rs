@@ -211,6 +211,12 @@ impl Snapshot {
         self.final_until().is_some_and(|until| hour.start() < until)
     }
 
+    /// Whether everything before this time is final, and where plain readers see it.
+    pub fn shows_until(&self, time: Millis) -> bool {
+        let in_its_file = |hour: Hour| hour.start() >= time;
+        self.final_until() >= Some(time) && self.all_live().filter_map(|(_, file)| file.hour).all(in_its_file)
+    }
+
     /// The least watermark that a lane may have: one under which all hours that are final for the
     /// table are final for the lane.
     pub fn least_watermark(&self) -> Option<Millis> {
@@ -263,7 +269,7 @@ impl Snapshot {
     }
 
     /// The actions of a checkpoint of this version.
-    pub fn actions(&self) -> Vec<Action> {
+    pub fn actions(&self) -> impl Iterator<Item = Action> {
         let protocol = Action { protocol: Some(self.protocol), ..Action::default() };
         let meta = Action { meta_data: Some(self.meta.clone()), ..Action::default() };
         let txns = self.txns.values().map(|txn| Action { txn: Some(txn.clone()), ..Action::default() });
@@ -271,7 +277,7 @@ impl Snapshot {
         let removes = self.removed.values();
         let removes = removes
             .map(|(version, remove)| Action { remove: Some(remove.with_version(*version)), ..Action::default() });
-        [protocol, meta].into_iter().chain(txns).chain(adds).chain(removes).collect()
+        [protocol, meta].into_iter().chain(txns).chain(adds).chain(removes)
     }
 
     /// The version with the lane's last commit and that commit's uuid.

@@ -264,7 +264,7 @@ async fn a_commit_that_was_given_up_as_unknown_is_known_again_when_it_is_repeate
 async fn clean(store: &Scripted) {
     let snapshot = Snapshot::load(store, &table()).await.unwrap().unwrap();
     let version = snapshot.version();
-    let bytes = checkpoint::encode(&snapshot.actions()).unwrap();
+    let bytes = checkpoint::encode(snapshot.actions()).unwrap();
     store.put_if_absent(&checkpoint_path(&table(), version), bytes).await.unwrap();
     store.put_if_absent(&marker_path(&table(), version), Bytes::new()).await.unwrap();
     for version in 0..version {
@@ -291,7 +291,7 @@ async fn a_checkpoint_holds_a_version_whole() {
     let whole = Snapshot::load(&*store, &table()).await.unwrap().unwrap();
     clean(&store).await;
     let mut loaded = Snapshot::load(&*store, &table()).await.unwrap().unwrap();
-    let text = |snapshot: &Snapshot| serde_json::to_string(&snapshot.actions()).unwrap();
+    let text = |snapshot: &Snapshot| serde_json::to_string(&snapshot.actions().collect::<Vec<_>>()).unwrap();
     assert_eq!(text(&loaded), text(&whole));
     assert_eq!(loaded.removed().map(|(_, version)| version).collect::<Vec<_>>(), [2]);
     // A second one says the same, and so in what goes on from there.

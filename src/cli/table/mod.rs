@@ -1,0 +1,99 @@
+//! `howdah table`: commands on the live tables of a pipeline.
+
+mod ddl;
+mod show;
+mod totals;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+pub use totals::totals;
+
+use super::{COMPLAINTS, DONE, block_on, pipelines};
+use crate::{
+    config::{StageKind, StoreSettings},
+    fault::{Fault, Result},
+    table::Definition,
+};
+
+/// Commands on tables.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Print the newest rows of a pipeline's tables and how far each partition stands
+    #[command(after_help = "Example:\n  howdah table show pipelines/wikimedia.toml --last 20\n\n\
+        Exit codes: 0 done, 1 the file has complaints, 3 not reachable, 4 a file of the table is missing")]
+    Show(Showing),
+    /// Print the statements that make the tables known to Spark, Hive or Trino
+    #[command(after_help = "Example:\n  howdah table ddl pipelines/wikimedia.toml --for hive\n\n\
+        Exit codes: 0 done, 1 the file has complaints")]
+    Ddl(Statements),
+}
+
+/// What to show.
+#[derive(Args)]
+pub struct Showing {
+    /// The pipeline whose tables are meant
+    file: PathBuf,
+    /// Only the last so many windows
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    last: usize,
+    /// Everything as JSON, one object a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which statements.
+#[derive(Args)]
+pub struct Statements {
+    /// The pipeline whose tables are meant
+    file: PathBuf,
+    /// For whom
+    #[arg(long = "for", value_name = "PROGRAM")]
+    dialect: ddl::Dialect,
+    /// Where that program finds the store, if elsewhere than in this machine's files
+    #[arg(long, value_name = "URL")]
+    store_url: Option<String>,
+}
+
+/// Runs a command on tables.
+///
+/// # Errors
+/// Those of the store.
+pub fn run(command: &Command) -> Result<u8> {
+    match command {
+        Command::Show(arguments) => show(arguments),
+        Command::Ddl(arguments) => ddl(arguments),
+    }
+}
+
+fn show(arguments: &Showing) -> Result<u8> {
+    let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
+    for pipeline in &pipelines {
+        for (name, view) in block_on(show::views(pipeline))?? {
+            match view {
+                None => println!("{name}: there is no table yet"),
+                Some(view) if arguments.json => println!("{}", show::json(&name, &view)?),
+                Some(view) => show::print(&name, &view, arguments.last),
+            }
+        }
+    }
+    Ok(DONE)
+}
+
+fn ddl(arguments: &Statements) -> Result<u8> {
+    let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
+    for pipeline in &pipelines {
+        let StoreSettings::Local { root } = &pipeline.store;
+        let here = std::path::absolute(root).map_err(|error| Fault::io(root.display(), &error))?;
+        let base = arguments.store_url.clone().unwrap_or_else(|| format!("file://{}", here.display()));
+        for stage in &pipeline.stages {
+            if let StageKind::Aggregator(settings) = &stage.kind {
+                let url = format!("{}{}", base.trim_end_matches('/'), settings.path);
+                let columns = Definition::of(settings).columns();
+                print!("{}", ddl::statements(arguments.dialect, settings, &columns, &url));
+            }
+        }
+    }
+    Ok(DONE)
+}

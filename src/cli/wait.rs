@@ -1,0 +1,103 @@
+//! `howdah wait`: ends when an hour of a table is final, for schedulers.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::{COMPLAINTS, DONE, NOT_REACHABLE, block_on, parse_time, pipelines};
+use crate::{
+    config::{Pipeline, StageKind, parse_duration},
+    fault::{Fault, Result, Retry},
+    model::Millis,
+    node,
+    store::{SharedStore, StorePath},
+    table::{Snapshot, window::rfc3339},
+};
+
+/// How often the table's log is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What to wait for.
+#[derive(Args)]
+#[command(after_help = "Example, in a task of Airflow or Dagster:\n  \
+    howdah wait pipelines/wikimedia.toml --table edits --until 2015-09-12T15:00:00Z --timeout 2h\n\n\
+    Exit codes: 0 everything before that time is final, and plain readers see it; 1 the file has complaints or no \
+    such table; 3 not within the time-out, or not reachable; 4 a file of the table is missing")]
+pub struct Arguments {
+    /// The pipeline whose table is meant
+    file: PathBuf,
+    /// The aggregator's name in the file, or the last part of the table's path
+    #[arg(long, value_name = "NAME")]
+    table: String,
+    /// The time before which everything is to be final, like 2015-09-12T15:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Millis,
+    /// Give up after this long, like 90s, 30m or 2h; without it, never
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Option<Duration>,
+}
+
+/// Waits.
+///
+/// # Errors
+/// `User` if the pipeline has no such table; those of the store that no waiting mends.
+pub fn run(arguments: &Arguments) -> Result<u8> {
+    let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
+    let found = pipelines.iter().find_map(|pipeline| Some((pipeline, table_of(pipeline, &arguments.table)?)));
+    let Some((pipeline, path)) = found else {
+        let tables = pipelines.iter().flat_map(|pipeline| pipeline.stages.iter());
+        let tables: Vec<_> =
+            tables.filter(|s| matches!(s.kind, StageKind::Aggregator(_))).map(|s| s.id.to_string()).collect();
+        let text =
+            format!("no table {:?} in {}; there are: {}", arguments.table, arguments.file.display(), tables.join(", "));
+        return Err(Fault::user(text));
+    };
+    block_on(async {
+        let store = node::open_store_to_read(&pipeline.store).await?;
+        let mut last = "there is no table yet".to_owned();
+        let waiting = wait(&store, path, arguments.until, &mut last);
+        let Some(timeout) = arguments.timeout else { return waiting.await.map(|()| DONE) };
+        match tokio::time::timeout(timeout, waiting).await {
+            Ok(done) => done.map(|()| DONE),
+            Err(_) => {
+                eprintln!("howdah: {path} is not final until {} yet: {last}", rfc3339(arguments.until));
+                Ok(NOT_REACHABLE)
+            }
+        }
+    })?
+}
+
+fn table_of<'p>(pipeline: &'p Pipeline, name: &str) -> Option<&'p StorePath> {
+    pipeline.stages.iter().find_map(|stage| match &stage.kind {
+        StageKind::Aggregator(settings) if stage.id.as_str() == name || settings.path.name() == name => {
+            Some(&settings.path)
+        }
+        _ => None,
+    })
+}
+
+/// Looks again and again until everything before `until` is final; `last` says what it saw last.
+async fn wait(store: &SharedStore, path: &StorePath, until: Millis, last: &mut String) -> Result<()> {
+    let mut snapshot: Option<Snapshot> = None;
+    loop {
+        let looked = match &mut snapshot {
+            Some(snapshot) => snapshot.follow(&**store).await,
+            None => Snapshot::load(&**store, path).await.map(|loaded| snapshot = loaded),
+        };
+        match (looked, &snapshot) {
+            (Err(fault), _) if fault.retry == Retry::Never => return Err(fault),
+            (Err(fault), _) => *last = fault.to_string(),
+            (Ok(()), Some(snapshot)) if snapshot.shows_until(until) => {
+                println!("{path} is final until {}", rfc3339(until));
+                return Ok(());
+            }
+            (Ok(()), Some(snapshot)) => {
+                *last = snapshot
+                    .final_until()
+                    .map_or("no hour is final".to_owned(), |until| format!("final until {}", rfc3339(until)));
+            }
+            (Ok(()), None) => {}
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
