@@ -12,7 +12,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 
 use self::check::check;
-use super::{Committer, Keeper, Lane, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, keeper::Rules, testing};
+use super::{Committer, Keeper, Lane, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, testing};
 use crate::{
     bus::{Bus, Cleanup, SharedBus, TopicInfo, TopicSpec, model::Payload},
     failpoint::tests_only::taken,
@@ -50,16 +50,15 @@ const RARE_SWIFT: &[&str] = &[
     "table.swapped_by_another",
 ];
 
-/// Of the model's keepers: a log that is hardly kept.
-const RULES: Rules = Rules { checkpoint_every: 4, versions: 3 };
-
 fn settings() -> Settings {
     Settings {
         topic: "t".into(),
         measures: vec![super::Measure { name: "edits".into(), kind: MeasureKind::Count }],
         lateness: Duration::from_secs(600),
         watermark_delay: Duration::from_secs(10),
+        // A log that is hardly kept.
         history: Duration::from_secs(60),
+        checkpoint_every: 3,
         ..testing::settings()
     }
 }
@@ -154,8 +153,7 @@ async fn life(parts: &Parts) -> Result<()> {
 async fn keep(parts: &Parts, keeper: &mut Option<Keeper>, topic: &TopicInfo) -> Result<()> {
     if keeper.is_none() {
         let (store, pause, clock) = (parts.store.clone(), parts.pause.clone(), parts.clock.clone());
-        let fresh = keeper.insert(Keeper::open(&settings(), store, pause, clock).await?);
-        fresh.rules = RULES;
+        *keeper = Some(Keeper::open(&settings(), store, pause, clock).await?);
     }
     match keeper {
         Some(keeper) => keeper.round(topic).await.map(drop),

@@ -20,22 +20,6 @@ use crate::{
     store::SharedStore,
 };
 
-/// How much of the log is kept, beside what [`Settings::history`] says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    /// A checkpoint is made after so many versions, or more for a table of many files, so that the bytes
-    /// written for a commit do not grow with the table's age.
-    pub checkpoint_every: u64,
-    /// So many of the newest versions stay, however old they are.
-    pub versions: u64,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self { checkpoint_every: 100, versions: 100 }
-    }
-}
-
 /// Keeps a table in order; see the module's text.
 pub struct Keeper {
     pub(super) store: SharedStore,
@@ -43,7 +27,6 @@ pub struct Keeper {
     pub(super) settings: Settings,
     pub(super) plan: Arc<Plan>,
     pub(super) snapshot: Snapshot,
-    pub(super) rules: Rules,
     /// The newest checkpoint that is known.
     pub(super) checkpoint: Option<u64>,
     /// All days before this have their `_SUCCESS`.
@@ -86,7 +69,6 @@ impl Keeper {
             checkpoint: None,
             marked: None,
             snapshot,
-            rules: Rules::default(),
             clock,
             definition,
         })

@@ -148,6 +148,8 @@ pub struct Settings {
     pub commit_records: u64,
     /// How long an older version stays readable; what only versions older than that name is deleted.
     pub history: Duration,
+    /// A checkpoint of the log is made after so many versions, and so many of the newest always stay.
+    pub checkpoint_every: u64,
     /// Whether a day whose hours are all final gets a `_SUCCESS` file.
     pub success_files: bool,
 }

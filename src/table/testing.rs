@@ -41,6 +41,7 @@ pub fn settings() -> Settings {
         commit_interval: Duration::from_secs(10),
         commit_records: 10_000,
         history: Duration::from_secs(24 * 3600),
+        checkpoint_every: 100,
         success_files: false,
     }
 }

@@ -24,7 +24,8 @@ use crate::{
     store::Entry,
 };
 
-/// So many files of the table more make the distance between two checkpoints one version longer.
+/// So many files of the table more make the distance between two checkpoints one version longer, so that the
+/// bytes written for a commit do not grow with the table's age.
 const FILES_PER_VERSION: u64 = 8;
 
 impl Keeper {
@@ -36,7 +37,7 @@ impl Keeper {
         };
         self.checkpoint = Some(last);
         let num_files = self.snapshot.files().count() as u64;
-        let every = self.rules.checkpoint_every.max(num_files / FILES_PER_VERSION);
+        let every = self.settings.checkpoint_every.max(num_files / FILES_PER_VERSION);
         if self.snapshot.version() < last + every {
             return Ok(None);
         }
@@ -61,7 +62,7 @@ impl Keeper {
         let Some(&(_, now)) = checkpoints.iter().find(|(version, _)| *version == made) else { return Ok(0) };
         let history = Millis::try_from(self.settings.history.as_millis()).unwrap_or(Millis::MAX);
         let is_old = |&&(version, modified): &&(u64, Millis)| {
-            modified <= now.saturating_sub(history) && version + self.rules.versions <= made
+            modified <= now.saturating_sub(history) && version + self.settings.checkpoint_every <= made
         };
         let mut markers = delta::markers(&*self.store, &self.settings.path).await?;
         let standing = markers.last().copied().unwrap_or(0);

@@ -6,7 +6,8 @@ say what the table is. A version's state is what the commits from 0 up to it lea
 
 howdah keeps four numbers for each partition, as application ids
 `howdah/<table>/<topic identity>/<partition>/<seq | next | rewind | watermark>`. The watermark
-(milliseconds) is not there before an event was counted.
+(milliseconds) is not there before an event was counted. `howdah/<table>/final` is the time
+(milliseconds) before which every hour is final.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from urllib.parse import unquote
 from report import Report
 
 COMMIT = re.compile(r"(\d{20})\.json")
+FINAL = re.compile(r"howdah/[^/]+/final")
 NUMBERS = ("seq", "next", "rewind", "watermark")
 
 
@@ -48,6 +50,7 @@ class State:
     live: dict[str, dict[str, Any]] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     numbers: dict[Lane, dict[str, int]] = field(default_factory=dict)
+    final: int | None = None
     protocol: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -57,18 +60,26 @@ class State:
 
 
 class Log:
-    """The commits of a table, from 0, checked against each other while they are read."""
+    """The commits of a table, from 0, checked against each other while they are read.
 
-    def __init__(self, table: Path, report: Report) -> None:
+    howdah deletes old ones. A folder into which somebody has linked each of them as it came makes up
+    for that.
+    """
+
+    def __init__(self, table: Path, report: Report, kept: Path | None = None) -> None:
         self.table = table
         self.report = report
-        folder = table / "_delta_log"
-        versions = sorted(int(match[1]) for path in folder.glob("*.json") if (match := COMMIT.fullmatch(path.name)))
+        paths: dict[int, Path] = {}
+        for folder in (table / "_delta_log", kept):  # what was kept counts: in the log may lie a left-over
+            for path in folder.glob("*.json") if folder else ():
+                if match := COMMIT.fullmatch(path.name):
+                    paths[int(match[1])] = path
+        versions = sorted(paths)
         if not versions:
             report.violation("missing", f"{table} has no commit")
         if versions != list(range(len(versions))):
             report.violation("bad_log", f"the versions are not 0 to {len(versions) - 1}: {versions[:5]} ...")
-        self.commits = [(version, self._actions(folder / f"{version:020}.json")) for version in versions]
+        self.commits = [(version, self._actions(paths[version])) for version in versions]
         self.history: dict[Lane, list[Step]] = {}
         self.newest = self.state(check=True)
 
@@ -101,6 +112,10 @@ class Log:
                     if state.live.pop(unquote(path), None) is None and check:
                         self.report.violation("bad_log", f"version {version} removes {path}, which is not live")
                     removed.add(unquote(path))
+                case {"txn": {"appId": app, "version": number}} if FINAL.fullmatch(app):
+                    if check and state.final is not None and number <= state.final:
+                        self.report.violation("went_back", f"version {version}: final {number} follows {state.final}")
+                    state.final = number
                 case {"txn": {"appId": app, "version": number}}:
                     if (known := lane_of(app)) is not None:
                         state.numbers.setdefault(known[0], {})[known[1]] = number

@@ -44,10 +44,10 @@ def table(args: argparse.Namespace) -> int:
     from table_check import check_table  # here, so that `archive` needs Python alone
 
     report = Report()
-    log = Log(args.table, report)
+    log = Log(args.table, report, args.log)
     if not log.commits:
         return report.conclude("table")
-    rows = check_table(log, report, args.strict)
+    rows = check_table(log, report, args.strict, args.ended)
     if args.at_positions:
         positions = Positions(Archive(args.at_positions, report), args.events, rules(args))
         expected = positions.counts(log.newest.next(), log)
@@ -62,7 +62,7 @@ def table(args: argparse.Namespace) -> int:
 def snapshots(args: argparse.Namespace) -> int:
     report = Report()
     positions = Positions(Archive(args.archive, report), args.events, rules(args))
-    check_snapshots(args.samples, positions, Log(args.table, report), args.window, report)
+    check_snapshots(args.samples, positions, Log(args.table, report, args.log), args.window, report)
     return report.conclude("snapshots")
 
 
@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--table", type=existing, required=True, help="the table's folder")
     sub.add_argument("--at-positions", type=existing, metavar="ARCHIVE", help="only what is in the table so far")
     sub.add_argument("--strict", action="store_true", help="files that no commit names are left over")
+    sub.add_argument("--ended", action="store_true", help="after an ordered end: every final hour is in its file")
     counting(sub)
 
     sub = command(snapshots, "what readers saw midway was the truth of that moment")
@@ -105,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def counting(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--log", type=existing, help="a folder with the commits that are deleted from the table's log")
     sub.add_argument("--window", type=int, default=60, help="seconds")
     sub.add_argument("--lateness", type=int, default=600, help="seconds; used where positions are known")
     sub.add_argument("--delay", type=int, default=10, help="seconds, of the watermark; used where positions are known")

@@ -140,6 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--recorded", type=Path, default=RECORDED, help="the events to start from")
     parser.add_argument("--limit", type=int, help="take only so many of the recorded events")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="of the recorded events take each K-th")
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--topics", type=int, choices=[1, 2], default=1, help="source topics, in meta.topic")
@@ -148,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{kind}", type=int, default=0, metavar="K", help=f"every K-th event is {kind}")
     args = parser.parse_args(arguments)
 
-    recorded = list(read_lines(args.recorded))[: args.limit]
+    recorded = list(read_lines(args.recorded))[: args.limit : args.every]
     periods = {kind: getattr(args, kind) for kind in KINDS}
     lines = make(copies(recorded, args.copies, args.seed), periods, args.seed, args.topics, args.burst)
     with args.out.open("wb") as file:

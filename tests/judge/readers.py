@@ -4,7 +4,9 @@
 
 `deltalake` and DuckDB take turns, each in a thread of its own, so that a slow open of one does not
 hold up the other. No open may fail once the table has existed; a reader that saw a version, or a
-sum of edits, never sees a smaller one afterwards. A random sample of the snapshots goes to a file,
+sum of edits, never sees a smaller one afterwards. Before each open the folder is read as plain
+Parquet too (by pyarrow or DuckDB): an hour that is seen there is never seen otherwise again, and
+the table opened afterwards says the same of it. A random sample of the snapshots goes to a file,
 for `judge.py snapshots` to prove them. Ends with one line of JSON; exit code 1 if anything was
 wrong.
 """
@@ -17,6 +19,7 @@ import random
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +27,7 @@ from pathlib import Path
 import readings
 from deltalog import Log
 from report import HOLDS, VIOLATED, Report
-from rows import Row
+from rows import MICROS, Row
 from snapshots import positions_of
 
 SHOWN = 20
@@ -40,6 +43,7 @@ class Seen:
     first_version: int | None = None
     last_version: int = -1
     last_edits: int = 0
+    final_hours: int = 0
     slowest_ms: int = 0
     complaints: list[str] = field(default_factory=list)
 
@@ -68,6 +72,7 @@ class Reader:
         self.connection = readings.duckdb_connection()
         self.seen = Seen()
         self.samples: list[Sample] = []
+        self.plain: dict[int, list[Row]] = {}
 
     def newest(self) -> int:
         return max(int(path.stem) for path in (self.table / "_delta_log").glob("[0-9]" * 20 + ".json"))
@@ -77,6 +82,7 @@ class Reader:
         seen.opens += 1
         began, low = time.monotonic(), self.newest()
         try:
+            self.read_plain()
             if self.name == "deltalake":
                 high, rows = readings.by_deltalake(self.table)
                 low = high
@@ -89,7 +95,33 @@ class Reader:
             return
         seen.slowest_ms = max(seen.slowest_ms, int((time.monotonic() - began) * 1000))
         self.moved(high, sum(row.edits for row in rows))
+        self.agree(rows)
         self.sample(Sample(low, high, rows))
+
+    def read_plain(self) -> None:
+        """The final hours as plain readers see them."""
+        if self.name == "deltalake":
+            rows = readings.plain_by_pyarrow(self.table)
+        else:
+            rows = readings.plain_by_duckdb(self.connection, self.table)
+        found = by_hour(rows)
+        for hour, before in self.plain.items():
+            if found.get(hour) != before:
+                self.seen.went_back += 1
+                self.seen.complain(f"plain: hour {hour} has {found.get(hour)}, and had {before}")
+        self.plain |= found
+        self.seen.final_hours = len(self.plain)
+
+    def agree(self, rows: list[Row]) -> None:
+        """What was final before the table was opened is so in it, one row a window and wiki."""
+        found = by_hour(rows)
+        for hour, plain in self.plain.items():
+            summed: Counter[tuple[int, str]] = Counter()
+            for row in found.get(hour, []):
+                summed[row.start, row.wiki] += row.edits
+            if summed != {(row.start, row.wiki): row.edits for row in plain}:
+                self.seen.errors += 1
+                self.seen.complain(f"hour {hour} is {plain} in plain files, and {found.get(hour)} in the table")
 
     def moved(self, version: int, edits: int) -> None:
         seen = self.seen
@@ -108,6 +140,13 @@ class Reader:
             self.samples[at : at + 1] = [sample]
 
 
+def by_hour(rows: list[Row]) -> dict[int, list[Row]]:
+    hours: dict[int, list[Row]] = {}
+    for row in rows:
+        hours.setdefault(row.start // (3600 * MICROS), []).append(row)
+    return hours
+
+
 def keep_opening(reader: Reader, first: float, interval: float, over: Callable[[], bool]) -> None:
     """Opens the table at each tick; after a slow open the ticks missed are left out."""
     due = first
@@ -115,14 +154,13 @@ def keep_opening(reader: Reader, first: float, interval: float, over: Callable[[
         time.sleep(max(0.0, due - time.monotonic()))
         if over():
             return
-        if (reader.table / "_delta_log" / f"{0:020}.json").exists():
+        if any((reader.table / "_delta_log").glob("[0-9]" * 20 + ".json")):
             reader.open()
         due = max(due + interval, time.monotonic())
 
 
-def write_samples(path: Path, table: Path, watching: list[Reader]) -> None:
+def write_samples(path: Path, log: Log, watching: list[Reader]) -> None:
     """Each with the positions of the versions that it may be: a log does not change afterwards."""
-    log = Log(table, Report())
     with path.open("w") as file:
         for reader in watching:
             for sample in reader.samples:
@@ -138,6 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--interval", type=float, default=0.1, help="seconds between two opens of either reader")
     parser.add_argument("--until-file", type=Path, help="until this file exists")
     parser.add_argument("--samples", type=Path, help="where the sampled snapshots go, as JSON lines")
+    parser.add_argument("--log", type=Path, help="a folder with the commits that are deleted from the table's log")
     parser.add_argument("--num-samples", type=int, default=50, help="snapshots to keep of each reader")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
@@ -158,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
         thread.join()
     seconds = time.monotonic() - began
     if args.samples:
-        write_samples(args.samples, args.table, watching)
+        write_samples(args.samples, Log(args.table, Report(), args.log), watching)
     seen = [reader.seen for reader in watching]
     summary = {
         "opens": sum(one.opens for one in seen),

@@ -1,5 +1,7 @@
 """Three ways to read the table, which share nothing: the Python `deltalake` package (delta-rs),
 DuckDB's `delta_scan` (delta-kernel), and the log read by ourselves with the files read by pyarrow.
+
+Two more read the folder as plain Parquet, and so see the final hours only.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import deltalake
 import duckdb
 import duckdb_extension_delta
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from deltalog import State
@@ -45,6 +48,29 @@ def by_duckdb(connection: duckdb.DuckDBPyConnection, table: Path, version: int |
     chosen = "" if version is None else f", version => {version}"
     query = f"select epoch_us(window_start), epoch_us(window_end), wiki, edits, dt from delta_scan(?{chosen})"
     return sorted(Row(*row) for row in connection.execute(query, [str(table)]).fetchall())
+
+
+def plain_by_pyarrow(table: Path) -> list[Row]:
+    """What a data set over the folder shows; it passes by what begins with `_`, as Hadoop's readers do."""
+    partitioning = ds.partitioning(pa.schema([("dt", pa.string())]), flavor="hive")
+    if not plain_files(table):
+        return []
+    return rows_of(ds.dataset(table, format="parquet", partitioning=partitioning).to_table())
+
+
+def plain_by_duckdb(connection: duckdb.DuckDBPyConnection, table: Path) -> list[Row]:
+    """What DuckDB reads from the day folders."""
+    if not plain_files(table):
+        return []
+    query = (
+        "select epoch_us(window_start), epoch_us(window_end), wiki, edits, dt "
+        "from read_parquet(?, hive_partitioning => true, hive_types => {'dt': varchar})"
+    )
+    return sorted(Row(*row) for row in connection.execute(query, [str(table / "dt=*" / "*.parquet")]).fetchall())
+
+
+def plain_files(table: Path) -> list[Path]:
+    return sorted(table.glob("dt=*/*.parquet"))
 
 
 def by_hand(table: Path, state: State) -> tuple[dict[str, list[Row]], list[str]]:

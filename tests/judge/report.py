@@ -33,6 +33,8 @@ NAMES = {
     "wrong_watermark": "a committed watermark is not what the records make it",
     "disagree": "readers of the table see different rows",
     "went_back": "a reader saw an older state after a newer one",
+    "not_final": "plain readers see an hour that the log does not say is final",
+    "not_swapped": "an hour that is final is not in its file after an ordered end",
     "failed": "a reader could not open the table",
 }
 

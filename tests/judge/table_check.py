@@ -15,7 +15,7 @@ from rows import COLUMNS, MICROS, Row, show
 TYPES = dict(zip(COLUMNS, ("timestamp", "timestamp", "string", "long", "string"), strict=True))
 
 
-def check_table(log: Log, report: Report, strict: bool) -> list[Row]:
+def check_table(log: Log, report: Report, strict: bool, ended: bool) -> list[Row]:
     """Judges the newest state but for its counts, and answers with its rows."""
     state = log.newest
     check_schema(state, report)
@@ -32,8 +32,11 @@ def check_table(log: Log, report: Report, strict: bool) -> list[Row]:
             )
     for path, found in files.items():
         check_rows(path, found, state, report)
+    check_plain(log.table, state, files, report)
     if strict:
         check_left_overs(log, report)
+    if ended:
+        check_final(state, report)
     report.facts |= {"version": state.version, "live files": len(state.live), "rows": len(rows)}
     return rows
 
@@ -52,6 +55,40 @@ def other_readings(table: Path, version: int, report: Report) -> list[tuple[str,
     except Exception as why:
         report.violation("failed", f"duckdb: {why}")
     return found
+
+
+def check_plain(table: Path, state: State, files: dict[str, list[Row]], report: Report) -> None:
+    """Plain readers see each final hour once, and nothing else."""
+    expected = sorted(row for path, rows in files.items() if path.startswith("dt=") for row in rows)
+    for row in expected:
+        if state.final is None or row.start >= state.final * 1000:
+            report.violation("not_final", f"plain readers see {row}, final is {state.final}")
+            break
+    read = {
+        "pyarrow": lambda: readings.plain_by_pyarrow(table),
+        "duckdb": lambda: readings.plain_by_duckdb(readings.duckdb_connection(), table),
+    }
+    for reader, rows in read.items():
+        try:
+            found = rows()
+        except Exception as why:  # whatever a reader says, it is the verdict
+            report.violation("failed", f"{reader}, plain: {why}")
+            continue
+        if found != expected:
+            only, absent = Counter(found) - Counter(expected), Counter(expected) - Counter(found)
+            example = next(iter(only + absent), None)
+            report.violation(
+                "disagree", f"{reader} sees {only.total()} other plain rows, lacks {absent.total()}, such as {example}"
+            )
+    report.facts["plain rows"] = len(expected)
+
+
+def check_final(state: State, report: Report) -> None:
+    """After an ordered end every final hour is in its file."""
+    for path, add in state.live.items():
+        hour = (add.get("tags") or {}).get("howdah.hour")
+        if path.startswith("_live/") and hour and state.final is not None and micros(hour) < state.final * 1000:
+            report.violation("not_swapped", f"{path} is live, and {hour} is final")
 
 
 def check_schema(state: State, report: Report) -> None:
@@ -89,5 +126,6 @@ def micros(text: str) -> int:
 def check_left_overs(log: Log, report: Report) -> None:
     named = log.newest.live.keys() | log.newest.removed
     for path in sorted(log.table.rglob("*.parquet")):
-        if (name := path.relative_to(log.table).as_posix()) not in named:
+        name = path.relative_to(log.table).as_posix()
+        if name not in named and not name.startswith("_delta_log/"):
             report.violation("left_over", f"{name} is in no commit")

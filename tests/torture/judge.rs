@@ -1,11 +1,17 @@
 //! The independent judge in `tests/judge`: Python, and no line of howdah.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::OnceLock,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -49,6 +55,7 @@ pub fn make_events(out: &Path, plan: &Plan) {
     let mut arguments = vec![out.display().to_string()];
     let mut option = |name: &str, value: u64| arguments.extend([format!("--{name}"), value.to_string()]);
     option("copies", plan.copies.into());
+    option("every", plan.every.into());
     option("seed", plan.seed);
     option("canary", 50);
     option("bare", 37);
@@ -70,6 +77,8 @@ pub struct Case<'a> {
     pub archive: PathBuf,
     /// The table's folder.
     pub table: PathBuf,
+    /// The commits of the table, those that are deleted by now too.
+    pub log: PathBuf,
     /// Where payloads lie that were too large.
     pub letters: PathBuf,
     /// Whose run it was.
@@ -95,7 +104,8 @@ impl Case<'_> {
     /// because of their size, only the positions in the log tell.
     pub fn table(&self) -> Result<String, String> {
         let mut arguments = self.arguments("table");
-        arguments.extend(["--table".as_ref(), self.table.as_os_str()]);
+        arguments.extend(["--ended".as_ref(), "--table".as_ref(), self.table.as_os_str()]);
+        arguments.extend(["--log".as_ref(), self.log.as_os_str()]);
         if self.plan.setup.odd || self.plan.setup.big {
             arguments.extend(["--at-positions".as_ref(), self.archive.as_os_str()]);
         }
@@ -106,7 +116,7 @@ impl Case<'_> {
     pub fn snapshots(&self, samples: &Path) -> Result<String, String> {
         let mut arguments = self.arguments("snapshots");
         arguments.extend(["--archive".as_ref(), self.archive.as_os_str(), "--table".as_ref(), self.table.as_os_str()]);
-        arguments.extend(["--samples".as_ref(), samples.as_os_str()]);
+        arguments.extend(["--samples".as_ref(), samples.as_os_str(), "--log".as_ref(), self.log.as_os_str()]);
         run("judge.py", &arguments)
     }
 
@@ -131,11 +141,66 @@ pub struct Seen {
     pub samples: u64,
 }
 
+/// Keeps what howdah deletes: links each commit of a table into another folder as soon as it is there.
+pub struct Keeping {
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeping {
+    /// How often it looks; howdah keeps a commit for longer by far.
+    const EVERY: Duration = Duration::from_millis(50);
+
+    /// Begins; the table need not exist yet.
+    pub fn start(table: &Path, into: &Path) -> Self {
+        fs::create_dir_all(into).unwrap();
+        let (log, into, done) = (table.join("_delta_log"), into.to_owned(), Arc::new(AtomicBool::new(false)));
+        let over = done.clone();
+        let keep = move || {
+            let mut known = HashSet::new();
+            loop {
+                let last = over.load(Ordering::SeqCst);
+                for entry in fs::read_dir(&log).into_iter().flatten().flatten() {
+                    let name = entry.file_name();
+                    let is_commit = name.to_str().is_some_and(|name| name.len() == 25 && name.ends_with(".json"));
+                    if is_commit && !known.contains(&name) && fs::hard_link(entry.path(), into.join(&name)).is_ok() {
+                        known.insert(name);
+                    }
+                }
+                if last {
+                    return;
+                }
+                thread::sleep(Self::EVERY);
+            }
+        };
+        Self { done, thread: Some(thread::spawn(keep)) }
+    }
+
+    /// Ends, after a last look.
+    pub fn end(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.done.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl Readers {
     /// Starts them; they wait for the table to exist.
-    pub fn start(table: &Path, folder: &Path) -> Self {
+    pub fn start(table: &Path, log: &Path, folder: &Path) -> Self {
         let mut command = Command::new(python());
         command.arg("-B").arg(script("readers.py")).arg("--table").arg(table).arg("--samples").arg(samples(folder));
+        command.arg("--log").arg(log);
         command.arg("--until-file").arg(folder.join("readers.done"));
         command.args(["--seconds", "600", "--interval", "0.06"]);
         Self { process: Process::start(&mut command, &folder.join("readers.log")), folder: folder.to_owned() }
@@ -144,7 +209,7 @@ impl Readers {
     /// Ends them; answers with what they saw and where their samples lie.
     pub fn end(mut self) -> (Seen, PathBuf) {
         fs::write(self.folder.join("readers.done"), "").unwrap();
-        let status = self.process.ended_within(std::time::Duration::from_secs(30)).expect("the readers end when told");
+        let status = self.process.ended_within(Duration::from_secs(30)).expect("the readers end when told");
         let said = fs::read_to_string(self.folder.join("readers.log")).unwrap();
         let seen: Option<Seen> = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
         let seen = seen.unwrap_or_else(|| panic!("the readers ended with {status} and said\n{said}"));

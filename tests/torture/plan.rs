@@ -75,6 +75,8 @@ pub struct Plan {
     pub seed: u64,
     /// Events are the recorded ones so many times over.
     pub copies: u32,
+    /// … and each time only every so many-th of them, so that hours pass quickly and become final.
+    pub every: u32,
     /// Which howdah.
     pub setup: Setup,
     /// While events come slowly.
@@ -92,7 +94,7 @@ impl Plan {
         deaths.extend((0..ENDING).map(|_| Death::Ending(moment(&mut rng), millis(rng.u64(..120)))));
         rng.shuffle(&mut deaths);
         let rush = (0..RUSH).map(|_| Death::Random(millis(rng.u64(150..800)))).collect();
-        Self { seed: rng.u64(..1 << 32), copies: 12, setup: SETUPS[number % SETUPS.len()], deaths, rush }
+        Self { seed: rng.u64(..1 << 32), copies: 96, every: 8, setup: SETUPS[number % SETUPS.len()], deaths, rush }
     }
 
     /// Deaths between the first byte received and the first sync, on a fresh data folder.
@@ -103,7 +105,7 @@ impl Plan {
             Death::Point("spool.appended", 1),
             Death::Point("collect.received", 2),
         ];
-        Self { seed, copies: 1, setup: PLAIN, deaths: Vec::new(), rush: deaths }
+        Self { seed, copies: 1, every: 1, setup: PLAIN, deaths: Vec::new(), rush: deaths }
     }
 }
 
@@ -117,10 +119,17 @@ fn moment(rng: &mut fastrand::Rng) -> Duration {
 }
 
 /// Points of a record's way in are crossed many times a second, those of a roll or a commit a few
-/// times.
+/// times, others less.
 fn crossing(point: &str, rng: &mut fastrand::Rng) -> u32 {
-    let most = if point.starts_with("archive.") || point.starts_with("table.") { 5 } else { 12 };
-    rng.u32(1..=if point == "spool.rolled" { 3 } else { most })
+    let most = match point {
+        // An hour passes each second or two, and so many commits.
+        "table.closed" | "table.final_staged" | "table.final_there" | "table.swapped" => 2,
+        "table.checkpointed" | "table.marked" | "table.cleaned" => 1,
+        "spool.rolled" => 3,
+        _ if point.starts_with("archive.") || point.starts_with("table.") => 5,
+        _ => 12,
+    };
+    rng.u32(1..=most)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::{
-    judge::{Case, Readers, make_events},
+    judge::{Case, Keeping, Readers, make_events},
     plan::{Death, Plan, Setup},
     process::{HOWDAH, Process, Server, Serving, is_killed, tail},
 };
@@ -59,7 +59,8 @@ pub fn run(name: &str, plan: &Plan) -> Tally {
     let run = Run::new(name, plan);
     let mut server = Server::start(&run.path("events.ndjson"), &run.path("server.log"), &run.serving(SPEED));
     run.configure(&server.url());
-    let readers = plan.setup.readers.then(|| Readers::start(&run.table(), run.folder()));
+    let keeping = Keeping::start(&run.table(), &run.path("log"));
+    let readers = plan.setup.readers.then(|| Readers::start(&run.table(), &run.path("log"), run.folder()));
 
     let mut tally = Tally::default();
     for death in &plan.deaths {
@@ -71,6 +72,7 @@ pub fn run(name: &str, plan: &Plan) -> Tally {
         run.live_and_die(*death, &mut tally);
     }
     let records = run.live_and_end();
+    keeping.end();
 
     let mut verdicts = run.verdicts(records);
     if let Some(readers) = readers {
@@ -189,6 +191,9 @@ keys = [{{ name = "wiki", pointer = "/wiki" }}]
 measures = [{{ name = "edits", kind = "count" }}]
 filters = [{{ pointer = "/meta/domain", exclude = ["canary"] }}]
 commit_interval = "200ms"
+history = "5s"
+checkpoint_every = 10
+success_files = true
 replicas = {aggregators}
 mailbox = 2
 "#,
@@ -284,6 +289,7 @@ mailbox = 2
             events: self.path("events.ndjson"),
             archive: self.archive(),
             table: self.table(),
+            log: self.path("log"),
             letters: self.path("data/spool/oversized"),
             plan: self.plan,
         }

@@ -45,11 +45,13 @@ impl Keeping {
 impl Aggregator {
     /// Begins a round if it is time for one and none is under way; true if there is nothing to be done.
     pub(super) fn keep_if_due(&mut self, ctx: &mut Context<Self>) -> bool {
+        if self.keeping.running.is_some() {
+            return false;
+        }
         if self.life.id.replica != 0 || self.keeping.tidy {
             return true;
         }
-        let is_due = self.is_drained() || self.keeping.begun.elapsed() >= self.parts.settings.commit_interval;
-        if self.keeping.running.is_some() || !is_due {
+        if !self.is_drained() && self.keeping.begun.elapsed() < self.parts.settings.commit_interval {
             return false;
         }
         self.keeping.begun = Instant::now();

@@ -103,6 +103,8 @@ pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
     let records = records.integer(1..=10_000_000_u64).or(100_000);
     let history = section.key("history", "how long an older version of the table stays readable");
     let history = history.duration(SECOND..=366 * DAY).or(DAY);
+    let every = section.key("checkpoint_every", "a checkpoint of the table's log is made after so many versions");
+    let every = every.integer(10..=10_000_u64).or(100);
     let success = section.key("success_files", "whether a day gets a _SUCCESS file once all its hours are final");
     let success = success.boolean().or(false);
 
@@ -124,6 +126,7 @@ pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
             commit_interval: interval?.value,
             commit_records: records?.value,
             history: history?.value,
+            checkpoint_every: every?.value,
             success_files: success?.value,
         })
     });

@@ -176,8 +176,10 @@ async fn who_dies_before_the_swap_is_taken_over_and_a_foreign_file_is_not_taken_
 
 #[tokio::test]
 async fn a_live_file_of_an_owner_that_sleeps_is_kept_however_old_it_is() {
-    let mut table = Table::open(2, |settings| settings.history = std::time::Duration::from_secs(60)).await;
-    table.keeper.rules = Rules { checkpoint_every: 2, versions: 2 };
+    let hardly_kept = |settings: &mut Settings| {
+        (settings.history, settings.checkpoint_every) = (std::time::Duration::from_secs(60), 2);
+    };
+    let mut table = Table::open(2, hardly_kept).await;
     // The owner of partition 1 has written its file, and falls asleep before it commits.
     let mut sleeper = Table::on(table.store.clone(), table.clock.clone(), 2, |_| ()).await;
     let (asleep, dead) = (id(1).live_path(1), id(0).live_path(1));
