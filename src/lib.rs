@@ -65,6 +65,11 @@
 //!   So an outage of a service is no restart, and restarts mean that something is wrong with us.
 //! - *SQLite for the embedded bus*: its transactions cover records, positions and the comparison of
 //!   the producer's epoch; a log of our own would need all of that proven again.
+//! - *A commit of a table is proven by a marker, not by the version before it.* Who cleans the log says first
+//!   up to where; a commit counts if no marker has passed what it was built on. That the version before
+//!   still stands proves nothing: it may be the left-over of another sleeper.
+//! - *An hour is closed in the log before its merged file gets its name.* Plain readers see the file at
+//!   once, and a partition that is added in between must not add to it.
 //! - *The Delta log is written by our own few hundred lines*: the libraries' conflict rules refuse
 //!   each other's commits in this workload, and so Spark, DuckDB and `deltalake` stay independent
 //!   judges of what we write.

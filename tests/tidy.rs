@@ -32,6 +32,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("hyper", &["recorded"]),
     ("parquet", &["table"]),
     ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("indicatif", &["cli"]),
     ("actix", &["actors", "supervise", "node"]),
     ("actix_rt", &["supervise", "node"]),

@@ -33,10 +33,6 @@ use crate::{
 /// The folder, in the spool's, of payloads above the size bound.
 const OVERSIZED: &str = "oversized";
 
-/// One of a source's topics may be so far behind the others (a mirror from another data centre), and in
-/// the middle of a millisecond.
-const LAG: Duration = Duration::from_secs(300);
-
 /// Why a gap is possible after most resumes that look like one.
 const UNPROVEN: &str = "the source resumed without repeating a known event";
 
@@ -156,9 +152,8 @@ impl Collector {
         let resume = Resume {
             token: token.unwrap_or_default(),
             since: Some(owned.since.min(recovered.created)),
-            // Half of the window, for what the clocks of source and machine differ by; and no less than
-            // what a topic may lag behind another, for which the window's number of ids is enough.
-            known_for: (self.parts.settings.dedupe_window / 2).max(LAG),
+            // Half of them, for those that count twice because they came twice.
+            known_for: self.parts.settings.dedupe_ids as u64 / 2,
         };
         let Source::Sse(settings) = &self.parts.settings.source;
         match Stream::new(settings, resume) {

@@ -130,6 +130,7 @@ mod tests {
   stage  ingest                     ingester (1 actor): collect's spool to topic wiki_changes
   stage  archive                    archiver (1 actor): topic wiki_changes to /user/bigdata/flume/raw/wiki_changes
   stage  edits                      aggregator (1 actor): topic wiki_changes to /user/bigdata/aggregates/wiki_edits_minute
+  stage  sizes                      aggregator (1 actor): topic wiki_changes to /user/bigdata/aggregates/wiki_bytes_minute
 1 file: no complaints
 ",
             path.display()

@@ -8,6 +8,7 @@ mod check;
 mod dead_letters;
 mod demo;
 mod live;
+mod manual;
 mod run;
 mod serve_events;
 mod table;
@@ -16,7 +17,7 @@ mod wait;
 
 use std::{ffi::OsString, path::Path};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     config::{self, Pipeline},
@@ -86,6 +87,19 @@ enum Command {
     Demo(demo::Arguments),
     /// Serve recorded events the way Wikimedia's stream does
     ServeEvents(serve_events::Arguments),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  howdah completions bash > /etc/bash_completion.d/howdah")]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for each command
+    #[command(after_help = "Example:\n  howdah man --dir /usr/local/share/man/man1")]
+    Man {
+        /// Write a page for each command into this folder
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<std::path::PathBuf>,
+    },
 }
 
 /// Runs the command line and answers with the exit code.
@@ -111,6 +125,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::ServeEvents(arguments) => serve_events::run(&arguments),
+        Command::Completions { shell } => manual::completions(Arguments::command(), shell),
+        Command::Man { dir } => manual::pages(&Arguments::command(), dir.as_ref()),
     };
     result.unwrap_or_else(|fault| {
         eprintln!("howdah: {fault}");

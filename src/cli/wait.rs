@@ -19,10 +19,12 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// What to wait for.
 #[derive(Args)]
-#[command(after_help = "Example, in a task of Airflow or Dagster:\n  \
-    howdah wait pipelines/wikimedia.toml --table edits --until 2015-09-12T15:00:00Z --timeout 2h\n\n\
+#[command(
+    after_help = "Example:\n  howdah wait pipelines/wikimedia.toml --table edits --until 2015-09-12T15:00:00Z --timeout 2h\n\n\
+    In a task of Airflow or Dagster it holds up what needs the hour.\n\n\
     Exit codes: 0 everything before that time is final, and plain readers see it; 1 the file has complaints or no \
-    such table; 3 not within the time-out, or not reachable; 4 a file of the table is missing")]
+    such table; 3 not within the time-out, or not reachable; 4 a file of the table is missing"
+)]
 pub struct Arguments {
     /// The pipeline whose table is meant
     file: PathBuf,

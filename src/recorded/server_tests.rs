@@ -108,7 +108,7 @@ fn numbers(got: &[Got]) -> Vec<usize> {
 /// As a client has to ask that loses nothing.
 fn resume(got: &Got) -> String {
     let token = token::follow(&Bytes::new(), Bytes::copy_from_slice(got.id.as_bytes()), Some(0));
-    format!("Last-Event-ID: {}\r\n", std::str::from_utf8(&token::ask(&token, Duration::from_secs(60))).unwrap())
+    format!("Last-Event-ID: {}\r\n", std::str::from_utf8(&token::ask(&token, 1_000)).unwrap())
 }
 
 const ENDING: Options =

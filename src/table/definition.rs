@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Filter, Key, Measure, MeasureKind, Settings, TimeUnit,
+    Filter, Key, Measure, MeasureKind, Number, Settings, TimeUnit,
     window::{Grid, MAX_WINDOW},
 };
 use crate::{
@@ -59,6 +59,8 @@ struct MeasureText {
     kind: Kind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pointer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    minus: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,14 +189,17 @@ impl Definition {
 
 impl MeasureText {
     fn of(measure: &Measure) -> Self {
-        let (kind, pointer) = match &measure.kind {
-            MeasureKind::Count => (Kind::Count, None),
-            MeasureKind::Sum(pointer) => (Kind::Sum, Some(pointer)),
-            MeasureKind::Min(pointer) => (Kind::Min, Some(pointer)),
-            MeasureKind::Max(pointer) => (Kind::Max, Some(pointer)),
-            MeasureKind::Avg(pointer) => (Kind::Avg, Some(pointer)),
+        let kind = match &measure.kind {
+            MeasureKind::Count => Kind::Count,
+            MeasureKind::Sum(_) => Kind::Sum,
+            MeasureKind::Min(_) => Kind::Min,
+            MeasureKind::Max(_) => Kind::Max,
+            MeasureKind::Avg(_) => Kind::Avg,
         };
-        Self { name: measure.name.clone(), kind, pointer: pointer.map(Pointer::to_string) }
+        let number = measure.kind.number();
+        let pointer = number.map(|number| number.pointer.to_string());
+        let minus = number.and_then(|number| number.minus.as_ref()).map(Pointer::to_string);
+        Self { name: measure.name.clone(), kind, pointer, minus }
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -202,13 +207,20 @@ impl MeasureText {
     }
 }
 
-/// The columns of one measure, with the pointer each of them looks at.
-pub(super) fn measure_columns(measure: &Measure) -> Vec<(Column, Option<&Pointer>)> {
-    let pointer = match &measure.kind {
-        MeasureKind::Count => None,
-        MeasureKind::Sum(at) | MeasureKind::Min(at) | MeasureKind::Max(at) | MeasureKind::Avg(at) => Some(at),
-    };
-    MeasureText::of(measure).columns().into_iter().map(|column| (column, pointer)).collect()
+impl MeasureKind {
+    /// The number it measures; a count measures none.
+    fn number(&self) -> Option<&Number> {
+        match self {
+            Self::Count => None,
+            Self::Sum(number) | Self::Min(number) | Self::Max(number) | Self::Avg(number) => Some(number),
+        }
+    }
+}
+
+/// The columns of one measure, with the number each of them is made of.
+pub(super) fn measure_columns(measure: &Measure) -> Vec<(Column, Option<&Number>)> {
+    let number = measure.kind.number();
+    MeasureText::of(measure).columns().into_iter().map(|column| (column, number)).collect()
 }
 
 fn columns_of(kind: Kind, name: &str) -> Vec<Column> {

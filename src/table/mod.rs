@@ -75,14 +75,23 @@ pub enum TimeUnit {
 pub enum MeasureKind {
     /// How many records.
     Count,
-    /// The sum of the numbers at this pointer; records without a number there add nothing.
-    Sum(Pointer),
-    /// The smallest number there.
-    Min(Pointer),
-    /// The largest number there.
-    Max(Pointer),
-    /// The mean, kept as `<name>_sum` and `<name>_count` so that rows can be merged.
-    Avg(Pointer),
+    /// The sum of these numbers; records without one add nothing.
+    Sum(Number),
+    /// The smallest of them.
+    Min(Number),
+    /// The largest of them.
+    Max(Number),
+    /// Their mean, kept as `<name>_sum` and `<name>_count` so that rows can be merged.
+    Avg(Number),
+}
+
+/// A number of a record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Number {
+    /// Where it stands. A record without a number there has none.
+    pub pointer: Pointer,
+    /// Where the number stands that is taken away from it; where none stands, nothing is.
+    pub minus: Option<Pointer>,
 }
 
 /// A measure and its column.

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use super::{Filter, Key, Measure, MeasureKind, Settings, TimeUnit};
+use super::{Filter, Key, Measure, MeasureKind, Number, Settings, TimeUnit};
 use crate::{
     fault::{Fault, Result},
     model::{Millis, Offset, Pause, Pointer, Record},
@@ -18,6 +18,10 @@ use crate::{
 
 pub fn pointer(text: &str) -> Pointer {
     Pointer::parse(text).unwrap()
+}
+
+pub fn number(text: &str) -> Number {
+    Number { pointer: pointer(text), minus: None }
 }
 
 /// Edits a minute by wiki, as the shipped pipeline has them, and the mean of `/len`.
@@ -31,7 +35,7 @@ pub fn settings() -> Settings {
         keys: vec![Key { name: "wiki".into(), pointer: pointer("/wiki") }],
         measures: vec![
             Measure { name: "edits".into(), kind: MeasureKind::Count },
-            Measure { name: "size".into(), kind: MeasureKind::Avg(pointer("/len")) },
+            Measure { name: "size".into(), kind: MeasureKind::Avg(number("/len")) },
         ],
         filters: vec![Filter { pointer: pointer("/meta/domain"), include: false, values: vec!["canary".into()] }],
         watermark_delay: Duration::from_secs(10),

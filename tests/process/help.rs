@@ -1,6 +1,6 @@
 //! What the binary says of itself, and the demo on something that is no terminal.
 
-use super::harness::{command, finish};
+use super::harness::{command, finish, repository};
 
 #[test]
 fn every_command_shows_an_example_that_begins_with_howdah() {
@@ -9,6 +9,10 @@ fn every_command_shows_an_example_that_begins_with_howdah() {
         &["check"],
         &["archive", "verify"],
         &["table", "show"],
+        &["table", "ddl"],
+        &["wait"],
+        &["completions"],
+        &["man"],
         &["dead-letters", "list"],
         &["dead-letters", "show"],
         &["demo"],
@@ -45,6 +49,59 @@ fn a_wrong_command_line_is_answered_with_2_and_a_hint() {
     check(&["demo", "--for", "5 parsecs"], "5 parsecs");
     check(&["serve-events", "x", "--listen", "here"], "here");
     check(&["--log", "ruin=[", "check", "x.toml"], "--log");
+}
+
+#[test]
+fn shells_and_man_are_told_of_every_command() {
+    let (code, out, _) = finish(&mut command(&["completions", "bash"]));
+    assert!(code == 0 && out.contains("complete -F _howdah") && out.contains("dead-letters"), "{out}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("man1");
+    let (code, ..) = finish(&mut command(&["man", "--dir", path.to_str().unwrap()]));
+    assert_eq!(code, 0);
+    let page = std::fs::read_to_string(path.join("howdah-archive-verify.1")).unwrap();
+    for words in [".TH howdah-archive-verify 1", "Read and compare every byte"] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+}
+
+#[test]
+fn the_statements_name_every_column_and_where_the_table_lies() {
+    let pipeline = repository("pipelines/wikimedia.toml");
+    let ddl = |program: &str| {
+        let arguments = ["table", "ddl", pipeline.to_str().unwrap(), "--for", program, "--store-url", "hdfs://ns1/"];
+        let (code, out, err) = finish(&mut command(&arguments));
+        assert_eq!((code, err.as_str()), (0, ""));
+        out
+    };
+    let at = "hdfs://ns1/user/bigdata/aggregates/wiki_bytes_minute";
+    assert!(ddl("spark").contains(&format!("wiki_bytes_minute USING delta LOCATION '{at}';")));
+    let columns = "  `wiki` STRING,\n  `type` STRING,\n  `bot` STRING,\n  `edits` BIGINT,\n  `bytes` DOUBLE\n)";
+    let hive = ddl("hive");
+    for words in [columns, "PARTITIONED BY (`dt` STRING)", &format!("LOCATION '{at}';"), "`window_end` TIMESTAMP"] {
+        assert!(hive.contains(words), "{words} in {hive}");
+    }
+    assert!(ddl("trino").contains(&format!("table_location => '{at}'")));
+}
+
+#[test]
+fn who_waits_for_a_table_is_told_how_far_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = repository("pipelines/wikimedia.toml");
+    let wait = |table: &str, timeout: &str| {
+        let file = pipeline.to_str().unwrap();
+        let arguments = ["wait", file, "--table", table, "--until", "2015-09-12T15:00:00Z", "--timeout", timeout];
+        finish(command(&arguments).env("HOWDAH_DATA", folder.path()).env("HOWDAH_CONTACT", "x@example.org"))
+    };
+    let (code, out, err) = wait("nowhere", "1s");
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("no table \"nowhere\"") && err.contains("edits, sizes"), "{err}");
+    std::fs::create_dir(folder.path().join("store")).unwrap();
+    for table in ["edits", "wiki_edits_minute"] {
+        let (code, out, err) = wait(table, "100ms");
+        assert_eq!((code, out.as_str()), (3, ""), "{err}");
+        assert!(err.contains("not final until 2015-09-12T15:00:00Z yet: there is no table yet"), "{err}");
+    }
 }
 
 #[test]

@@ -302,7 +302,7 @@ mailbox = 2
             true => Ok(format!("{records} records on the bus")),
             false => Err(format!("{records} records on the bus, {expected} are expected")),
         };
-        let verdicts = [on_bus, case.archive(), case.table(), self.table_is_complete(), self.verify()];
+        let verdicts = [on_bus, case.archive(), case.table(), self.table_is_complete(), self.waited(), self.verify()];
         let failed: Vec<_> = verdicts.iter().filter_map(|verdict| verdict.as_ref().err().cloned()).collect();
         assert!(failed.is_empty(), "{}:\n{}", self.name, failed.join("\n"));
         verdicts.into_iter().flatten().collect::<Vec<_>>().join("; ")
@@ -319,6 +319,11 @@ mailbox = 2
         } else {
             Err(format!("the table stands at {next} of {} records", self.num_expected))
         }
+    }
+
+    /// A scheduler that waits for the first hours of the day is told that they are there.
+    fn waited(&self) -> Result<String, String> {
+        self.howdah(&["wait", "--table", "edits", "--until", "2015-09-12T03:00:00Z", "--timeout", "10s"])
     }
 
     fn verify(&self) -> Result<String, String> {

@@ -50,8 +50,8 @@ pub struct Resume {
     pub token: Bytes,
     /// Without a token: ask for events since then (`?since=`); `None` asks for what comes.
     pub since: Option<Millis>,
-    /// An event that is repeated is surely known if it is no older than this.
-    pub known_for: Duration,
+    /// An event that is repeated is surely known if no more than so many were taken after it.
+    pub known_for: u64,
 }
 
 /// An event as it was received.

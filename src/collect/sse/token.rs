@@ -12,53 +12,68 @@
 //! - what a quiet topic gets while nobody is connected lies before its end. [`follow`] keeps the last
 //!   stand that was known, or else asks for everything since the source was begun.
 //!
-//! A stand that is so much older than the newest that its last event may be known no more when it
-//! comes again is sent as it is: what shared its millisecond was delivered long ago.
+//! Only a last event that is still known when it comes again may be asked for again, so each stand is kept
+//! with a number: how many events had been taken when its own last one was ([`NTH`]). A topic that has had
+//! none for longer than the window of known ids is quiet: what shared its last millisecond was delivered
+//! long ago, and its stand is sent as it is. (A difference of times would not do: two topics that are read
+//! again after an outage may be hours apart, and neither is quiet.)
 //!
 //! An id of any other form is kept and sent as it is.
-
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::model::Millis;
 
-const NO_OFFSET: &[u8] = b"\"offset\":-1";
+/// The member of a stand that is ours and is never sent.
+const NTH: &str = "nth";
 
 type Stand = Map<String, Value>;
 
 /// The token after an event with this id, where `before` was the one before it.
 pub fn follow(before: &Bytes, id: Bytes, since: Option<Millis>) -> Bytes {
-    if !id.windows(NO_OFFSET.len()).any(|window| window == NO_OFFSET) {
-        return id;
-    }
     let Some(mut stands) = parse(&id) else { return id };
     let known = parse(before).unwrap_or_default();
-    for stand in stands.iter_mut().filter(|stand| stand.get("offset").and_then(Value::as_i64) == Some(-1)) {
+    let next = known.iter().map(nth).max().unwrap_or(0) + 1;
+    for stand in &mut stands {
         let same = |other: &&Stand| ["topic", "partition"].iter().all(|key| other.get(*key) == stand.get(*key));
-        if let Some(earlier) = known.iter().find(same) {
-            *stand = earlier.clone();
-        } else if let Some(since) = since {
-            stand.remove("offset");
-            stand.insert("timestamp".to_owned(), since.into());
+        let earlier = known.iter().find(same);
+        let is_unknown = stand.get("offset").and_then(Value::as_i64) == Some(-1);
+        match (earlier, since) {
+            (Some(earlier), _) if is_unknown || is_at(stand, earlier) => *stand = earlier.clone(),
+            (None, Some(since)) if is_unknown => {
+                stand.remove("offset");
+                stand.insert("timestamp".to_owned(), since.into());
+                stand.insert(NTH.to_owned(), next.into());
+            }
+            _ => drop(stand.insert(NTH.to_owned(), next.into())),
         }
     }
     text(&stands).unwrap_or(id)
 }
 
 /// What to send as `Last-Event-ID` to go on behind this token. A topic's last event is asked for again
-/// unless it is older than the newest of all topics by more than `known_for`.
-pub fn ask(token: &Bytes, known_for: Duration) -> Bytes {
-    let known_for = Millis::try_from(known_for.as_millis()).unwrap_or(Millis::MAX);
+/// unless more than `known_for` events were taken after it.
+pub fn ask(token: &Bytes, known_for: u64) -> Bytes {
     let Some(mut stands) = parse(token) else { return token.clone() };
-    let Some(newest) = stands.iter().filter_map(time).max() else { return token.clone() };
+    let newest = stands.iter().map(nth).max().unwrap_or(0);
     for stand in &mut stands {
-        if let Some(time) = time(stand).filter(|time| *time >= newest.saturating_sub(known_for)) {
+        let taken_after = newest - nth(stand);
+        if let Some(time) = time(stand).filter(|_| taken_after <= known_for) {
             stand.insert("timestamp".to_owned(), (time - 1).into());
         }
+        stand.remove(NTH);
     }
     text(&stands).unwrap_or_else(|| token.clone())
+}
+
+/// Whether two stands of a topic are the same place.
+fn is_at(stand: &Stand, other: &Stand) -> bool {
+    ["timestamp", "offset"].iter().all(|key| stand.get(*key) == other.get(*key))
+}
+
+fn nth(stand: &Stand) -> u64 {
+    stand.get(NTH).and_then(Value::as_u64).unwrap_or(0)
 }
 
 fn time(stand: &Stand) -> Option<Millis> {
@@ -79,7 +94,7 @@ fn text(stands: &[Stand]) -> Option<Bytes> {
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MANY: u64 = 1_000;
 
     fn id(eqiad: &str, codfw: &str) -> Bytes {
         let stand = |name: &str, at: &str| format!(r#"{{"partition":0,{at},"topic":"{name}"}}"#);
@@ -91,28 +106,44 @@ mod tests {
         format!("[{}]", stands.join(",")).into()
     }
 
+    fn at(time: Millis) -> String {
+        format!(r#""timestamp":{time}"#)
+    }
+
+    /// The token after events with these times of the two topics' last events.
+    fn after(times: &[(Millis, Millis)]) -> Bytes {
+        let follow = |token: Bytes, (a, b): &(Millis, Millis)| follow(&token, id(&at(*a), &at(*b)), None);
+        times.iter().fold(Bytes::new(), follow)
+    }
+
     #[test]
-    fn the_last_millisecond_is_asked_for_again() {
-        let check = |eqiad: &str, codfw: &str, asked: [&str; 2]| {
-            assert_eq!(ask(&id(eqiad, codfw), MINUTE), id(asked[0], asked[1]), "{eqiad} {codfw}");
-        };
-        check(r#""timestamp":90001"#, r#""timestamp":90500"#, [r#""timestamp":90000"#, r#""timestamp":90499"#]);
-        // Quiet for more than a minute: its last event is not repeated.
-        check(r#""timestamp":90001"#, r#""timestamp":30000"#, [r#""timestamp":90000"#, r#""timestamp":30000"#]);
-        check(r#""timestamp":90001"#, r#""offset":17"#, [r#""timestamp":90000"#, r#""offset":17"#]);
-        check(r#""offset":3"#, r#""offset":17"#, [r#""offset":3"#, r#""offset":17"#]);
+    fn the_last_millisecond_is_asked_for_again_as_long_as_its_event_is_known() {
+        // The second topic is read hours ahead of the first one, and neither is quiet.
+        let token = after(&[(90_001, 90_501), (90_001, 9_000_001), (91_001, 9_000_001)]);
+        assert_eq!(ask(&token, MANY), id(&at(91_000), &at(9_000_000)));
+        assert_eq!(ask(&token, 1), id(&at(91_000), &at(9_000_000)));
+        assert_eq!(ask(&token, 0), id(&at(91_000), &at(9_000_001)));
+        // Quiet for two events; they may share a millisecond with each other.
+        let token = after(&[(10_001, 20_001), (10_001, 20_005), (10_001, 20_009), (10_001, 20_009)]);
+        assert_eq!(ask(&token, 1), id(&at(10_001), &at(20_008)));
+        assert_eq!(ask(&token, 2), id(&at(10_000), &at(20_008)));
+        // A token without our numbers, as a server gives it.
+        assert_eq!(ask(&id(&at(90_001), &at(1)), 0), id(&at(90_000), &at(0)));
+        let offsets = id(r#""offset":3"#, r#""offset":17"#);
+        assert_eq!(ask(&follow(&Bytes::new(), offsets.clone(), None), MANY), offsets);
     }
 
     #[test]
     fn a_quiet_topic_keeps_the_stand_that_was_known_or_begins_where_the_source_was_begun() {
-        let before = id(r#""timestamp":80001"#, r#""timestamp":70001"#);
-        let now = id(r#""timestamp":90001"#, r#""offset":-1"#);
-        assert_eq!(follow(&before, now.clone(), Some(5)), id(r#""timestamp":90001"#, r#""timestamp":70001"#));
-        assert_eq!(follow(&Bytes::new(), now.clone(), Some(5)), id(r#""timestamp":90001"#, r#""timestamp":5"#));
-        assert_eq!(follow(&Bytes::new(), now.clone(), None), now);
+        let asked =
+            |before: &Bytes, eqiad: &str, codfw: &str, since| ask(&follow(before, id(eqiad, codfw), since), MANY);
+        let before = after(&[(80_001, 70_001)]);
+        let unknown = r#""offset":-1"#;
+        assert_eq!(asked(&before, &at(90_001), unknown, Some(5)), id(&at(90_000), &at(70_000)));
+        assert_eq!(asked(&Bytes::new(), &at(90_001), unknown, Some(5)), id(&at(90_000), &at(4)));
+        assert_eq!(asked(&Bytes::new(), &at(90_001), unknown, None), id(&at(90_000), unknown));
         // A stand of its own is believed, whatever was known.
-        let own = id(r#""timestamp":90001"#, r#""timestamp":1"#);
-        assert_eq!(follow(&before, own.clone(), Some(5)), own);
+        assert_eq!(asked(&before, &at(90_001), &at(1), Some(5)), id(&at(90_000), &at(0)));
     }
 
     #[test]
@@ -120,7 +151,7 @@ mod tests {
         for token in ["", "17", "[]", "[17]", "{}", r#"[{"offset":-1}]"#, r#"[{"topic":"a","timestamp":5}]"#, "\u{fe}"]
         {
             let token = Bytes::from(token);
-            assert_eq!(ask(&token, MINUTE), token);
+            assert_eq!(ask(&token, MANY), token);
             assert_eq!(follow(&Bytes::new(), token.clone(), Some(5)), token);
         }
     }

@@ -14,8 +14,7 @@ use crate::{
         section::Section,
         values,
     },
-    model::Pointer,
-    table::{self, Filter, Measure, MeasureKind, TimeUnit},
+    table::{self, Filter, Measure, MeasureKind, Number, TimeUnit},
 };
 
 pub(super) fn archiver(section: &mut Section<'_>) -> Body {
@@ -153,7 +152,7 @@ const MEASURES: [(&str, Option<MakeMeasure>); 5] = [
     ("avg", Some(MeasureKind::Avg)),
 ];
 
-type MakeMeasure = fn(Pointer) -> MeasureKind;
+type MakeMeasure = fn(Number) -> MeasureKind;
 
 fn measure(mut section: Section<'_>, columns: &mut Columns) -> Option<Measure> {
     let name = section.key("name", "the column's name").parse("a column's name", values::column).required();
@@ -161,6 +160,8 @@ fn measure(mut section: Section<'_>, columns: &mut Columns) -> Option<Measure> {
     let kind = kind.word(&MEASURES.map(|(word, make)| (word, (word, make)))).required().map(|at| at.value);
     let pointer = section.key("pointer", "where the number stands in the event");
     let pointer = pointer.parse(values::POINTER_FORMS, values::pointer).optional();
+    let minus = section.key("minus", "where the number stands that is taken away from it");
+    let minus = minus.parse(values::POINTER_FORMS, values::pointer).optional();
     if let Some(name) = &name {
         // A mean is kept in two columns, so that rows can be merged.
         let (sum, count) = (format!("{}_sum", name.value), format!("{}_count", name.value));
@@ -168,18 +169,21 @@ fn measure(mut section: Section<'_>, columns: &mut Columns) -> Option<Measure> {
         let made = [name.value.as_str(), &sum, &count];
         columns.take(&section, name, if is_mean { &made } else { &made[..1] });
     }
-    let kind = match (kind, pointer) {
-        (Some((_, None)), Some(None)) => Some(MeasureKind::Count),
-        (Some((_, Some(make))), Some(Some(pointer))) => Some(make(pointer.value)),
-        (Some((_, None)), Some(Some(pointer))) => {
-            section.say_at(&pointer.place, "\"count\" counts events and takes no pointer");
+    let minus = minus.map(|at| at.map(|at| (at.value, at.place)));
+    let kind = match (kind, pointer, minus) {
+        (Some((_, None)), Some(None), Some(None)) => Some(MeasureKind::Count),
+        (Some((_, Some(make))), Some(Some(pointer)), Some(minus)) => {
+            Some(make(Number { pointer: pointer.value, minus: minus.map(|(pointer, _)| pointer) }))
+        }
+        (Some((_, None)), Some(Some(At { place, .. })), _) | (Some((_, None)), _, Some(Some((_, place)))) => {
+            section.say_at(&place, "\"count\" counts events and takes no pointer");
             None
         }
-        (Some((word, Some(_))), Some(None)) => {
+        (Some((word, Some(_))), Some(None), _) => {
             section.say(format!("missing: pointer, where the number for {word:?} stands in the event"));
             None
         }
-        (None, _) | (_, None) => None,
+        _ => None,
     };
     section.finish();
     Some(Measure { name: name?.value, kind: kind? })

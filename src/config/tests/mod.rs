@@ -9,7 +9,7 @@ use crate::{
     collect::Source,
     model::Pointer,
     supervise::policy::{Backoff, Intensity, Policy, Strategy},
-    table::{Filter, Measure, MeasureKind, TimeUnit},
+    table::{Filter, Measure, MeasureKind, Number, TimeUnit},
 };
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ window = "2h"
 time = "/a/0/t~1s"
 time_unit = "rfc3339"
 keys = [{ name = "Wiki", pointer = "/wiki" }, { name = "kind", pointer = "/type" }]
-measures = [{ name = "n", kind = "count" }, { name = "size", kind = "avg", pointer = "/length" },
+measures = [{ name = "n", kind = "count" }, { name = "size", kind = "avg", pointer = "/length", minus = "/old" },
             { name = "s", kind = "sum", pointer = "/s" }, { name = "lo", kind = "min", pointer = "/s" },
             { name = "hi", kind = "max", pointer = "/s" }]
 filters = [{ pointer = "/d", exclude = ["canary"] }, { pointer = "/e", include = ["a", "${ONE}"] }]
@@ -170,6 +170,9 @@ future_bound = "5s"
 idle = "2s"
 commit_interval = "100ms"
 commit_records = 7
+history = "1h"
+checkpoint_every = 10
+success_files = true
 replicas = 2
 policy = "transient"
 mailbox = 3
@@ -246,12 +249,13 @@ backoff = { base = "1ms", cap = "2ms", healthy = "3ms" }
     let key = |name: &str, at: &str| table::Key { name: name.to_owned(), pointer: pointer(at) };
     assert_eq!(table.keys, [key("Wiki", "/wiki"), key("kind", "/type")]);
     let measure = |name: &str, kind| Measure { name: name.to_owned(), kind };
+    let number = |at: &str, minus: Option<&str>| Number { pointer: pointer(at), minus: minus.map(pointer) };
     let measures = [
         measure("n", MeasureKind::Count),
-        measure("size", MeasureKind::Avg(pointer("/length"))),
-        measure("s", MeasureKind::Sum(pointer("/s"))),
-        measure("lo", MeasureKind::Min(pointer("/s"))),
-        measure("hi", MeasureKind::Max(pointer("/s"))),
+        measure("size", MeasureKind::Avg(number("/length", Some("/old")))),
+        measure("s", MeasureKind::Sum(number("/s", None))),
+        measure("lo", MeasureKind::Min(number("/s", None))),
+        measure("hi", MeasureKind::Max(number("/s", None))),
     ];
     assert_eq!(table.measures, measures);
     let filter = |at: &str, include, values: &[&str]| {
@@ -262,6 +266,7 @@ backoff = { base = "1ms", cap = "2ms", healthy = "3ms" }
     assert_eq!((table.watermark_delay, table.lateness), (ms(0), ms(86_400_000)));
     assert_eq!((table.future_bound, table.idle), (ms(5_000), ms(2_000)));
     assert_eq!((table.commit_interval, table.commit_records), (ms(100), 7));
+    assert_eq!((table.history, table.checkpoint_every, table.success_files), (ms(3_600_000), 10, true));
 
     let StageKind::Archiver(archiver) = &pipeline.stages[1].kind else { panic!() };
     assert_eq!((archiver.path.as_str(), archiver.prefix.as_str()), ("/raw/%Y/%m/%d/%H%M", ""));

@@ -12,7 +12,7 @@ use super::{grid::Grid, row::push_text};
 use crate::{
     model::{Extractor, Millis, Scalar},
     table::{
-        Settings, TimeUnit,
+        Number, Settings, TimeUnit,
         definition::{Columns, Definition, Op, measure_columns, millis},
     },
 };
@@ -28,7 +28,8 @@ pub struct Plan {
     // The slots of the extractor's answer: filters first, then the time, the keys, the measures.
     filters: Vec<(bool, BTreeSet<String>)>,
     time_unit: TimeUnit,
-    measures: Vec<(Op, Option<usize>)>,
+    // Of a number, and of what is taken away from it.
+    measures: Vec<(Op, Option<(usize, Option<usize>)>)>,
 }
 
 /// What the table makes of an event, lateness apart.
@@ -57,9 +58,14 @@ impl Plan {
         pointers.push(&settings.time);
         pointers.extend(settings.keys.iter().map(|key| &key.pointer));
         let mut measures = Vec::new();
-        for (column, pointer) in settings.measures.iter().flat_map(measure_columns) {
-            pointers.extend(pointer);
-            measures.push((column.op, pointer.map(|_| pointers.len() - 1)));
+        for (column, number) in settings.measures.iter().flat_map(measure_columns) {
+            let slots = number.map(|Number { pointer, minus }| {
+                pointers.push(pointer);
+                let at = pointers.len() - 1;
+                pointers.extend(minus);
+                (at, minus.as_ref().map(|_| at + 1))
+            });
+            measures.push((column.op, slots));
         }
         let definition = Definition::of(settings);
         Self {
@@ -112,7 +118,11 @@ impl Plan {
             }
         }
         scratch.numbers.clear();
-        scratch.numbers.extend(self.measures.iter().map(|(_, slot)| found[(*slot)?].as_ref().and_then(number_of)));
+        let at = |slot: usize| found[slot].as_ref().and_then(number_of);
+        scratch.numbers.extend(self.measures.iter().map(|(_, slots)| {
+            let (slot, minus) = (*slots)?;
+            Some(at(slot)? - minus.and_then(at).unwrap_or(0.0))
+        }));
         time.map_or(Reading::Unusable(None), Reading::Usable)
     }
 }
@@ -163,7 +173,7 @@ fn whole(number: f64) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Filter, testing};
+    use crate::table::{Filter, Measure, MeasureKind, testing};
 
     fn check(settings: &Settings, event: &str, expected: Reading, keys: &[&str]) {
         let mut scratch = Scratch::default();
@@ -208,6 +218,29 @@ mod tests {
         for odd in ["1442018818", "\"yesterday\"", "\"2015-09-12\"", "\"2015-09-12T00:46:58\""] {
             check(&settings, &time(odd), Reading::Unusable(None), &[]);
         }
+    }
+
+    #[test]
+    fn what_is_taken_away_from_a_number_may_be_missing_and_the_number_may_not() {
+        let mut settings = testing::settings();
+        let number = Number { pointer: testing::pointer("/length/new"), minus: Some(testing::pointer("/length/old")) };
+        settings.measures = vec![
+            Measure { name: "edits".into(), kind: MeasureKind::Count },
+            Measure { name: "size".into(), kind: MeasureKind::Avg(number.clone()) },
+            Measure { name: "bytes".into(), kind: MeasureKind::Sum(number) },
+        ];
+        let plan = Plan::new(&settings);
+        let check = |length: &str, expected: Option<f64>| {
+            let mut scratch = Scratch::default();
+            let event = format!(r#"{{"timestamp":1,"wiki":"x","length":{length}}}"#);
+            plan.read(event.as_bytes(), &mut Vec::new(), &mut scratch);
+            assert_eq!(scratch.numbers, [None, expected, expected, expected], "{length}");
+        };
+        check(r#"{"new":5,"old":7}"#, Some(-2.0));
+        check(r#"{"new":5,"old":null}"#, Some(5.0));
+        check(r#"{"new":5}"#, Some(5.0));
+        check(r#"{"old":7}"#, None);
+        check("null", None);
     }
 
     #[test]
