@@ -97,7 +97,7 @@ impl Committer {
     /// longer has the records to replay.
     ///
     /// # Errors
-    /// [`Kind::Lost`] for a file that is gone or cannot be read; `Internal` if the snapshot is no
+    /// [`Kind::Lost`](crate::fault::Kind::Lost) for a file that is gone or cannot be read; `Internal` if the snapshot is no
     /// longer the one that the lane was opened from.
     pub async fn restore(&self, lane: &mut Lane) -> Result<()> {
         rare("table.restored");

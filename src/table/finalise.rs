@@ -147,20 +147,22 @@ impl Keeper {
         Err(Fault::data(text).kind(Kind::Lost).at(target))
     }
 
-    /// Puts `_SUCCESS` into the folder of each day whose hours are all final and in their files.
+    /// Puts `_SUCCESS` into the folder of each day that has hours, all of them final and in their files.
     pub(super) async fn mark_days(&mut self) -> Result<()> {
-        let Some(mut until) = self.snapshot.final_until() else { return Ok(()) };
-        let hours = || self.snapshot.files().filter_map(|(_, file)| file.hour);
-        let waiting = self.snapshot.all_live().filter_map(|(_, file)| file.hour);
-        until = waiting.map(Hour::start).fold(until, Millis::min);
-        let first = hours().min().map(|hour| hour.start().div_euclid(DAY) * DAY);
-        let Some(mut day) = self.marked.or(first) else { return Ok(()) };
-        while day + DAY <= until {
+        let waiting = self.snapshot.all_live().filter_map(|(_, file)| file.hour).map(Hour::start).min();
+        let until = self.snapshot.final_until().into_iter().chain(waiting).min().unwrap_or(Millis::MIN);
+        let hours = self.snapshot.files().filter_map(|(_, file)| file.hour);
+        let days = hours.map(|hour| hour.start().div_euclid(DAY) * DAY).filter(|day| day + DAY <= until);
+        let fresh: BTreeSet<_> = days.filter(|day| !self.marked.contains(day)).collect();
+        for day in fresh {
             let date = rfc3339(day);
             let folder = self.settings.path.join(&format!("dt={}", date.split('T').next().unwrap_or(&date)));
-            self.store.put_if_absent(&folder.join("_SUCCESS"), bytes::Bytes::new()).await?;
-            day += DAY;
-            self.marked = Some(day);
+            let mark = folder.join("_SUCCESS");
+            if self.store.stat(&mark).await?.is_none() {
+                self.store.put_if_absent(&mark, bytes::Bytes::new()).await?;
+            }
+            self.marked.insert(day);
+            self.pause.stepped();
         }
         Ok(())
     }

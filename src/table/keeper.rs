@@ -5,7 +5,7 @@
 //! bounded ([`upkeep`](super::upkeep)). Each step is one change of the table or one deletion that no
 //! reader can notice, so a keeper may die at any point, and another may be at the same step.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Settings,
@@ -29,8 +29,8 @@ pub struct Keeper {
     pub(super) snapshot: Snapshot,
     /// The newest checkpoint that is known.
     pub(super) checkpoint: Option<u64>,
-    /// All days before this have their `_SUCCESS`.
-    pub(super) marked: Option<Millis>,
+    /// The days that have their `_SUCCESS`, by when they begin.
+    pub(super) marked: BTreeSet<Millis>,
     clock: Arc<dyn Clock>,
     definition: Definition,
 }
@@ -67,7 +67,7 @@ impl Keeper {
             settings: settings.clone(),
             plan: Arc::new(Plan::new(settings)),
             checkpoint: None,
-            marked: None,
+            marked: BTreeSet::new(),
             snapshot,
             clock,
             definition,

@@ -114,9 +114,11 @@ fn the_demo_ends_by_itself_with_proof_and_the_top_wikis() {
     let lines = number_before(verdict, " lines");
     assert!(lines >= 100, "5 s at 50 a second: {verdict}");
     assert_eq!(number_before(verdict, " lines compared"), lines, "{verdict}");
-    let top: Vec<_> =
-        out.split("/user/bigdata/aggregates/wiki_edits_minute: edits by wiki\n").nth(1).unwrap().lines().collect();
-    assert_eq!(top.len(), 10, "{out}");
+    let top = out.split("/user/bigdata/aggregates/wiki_edits_minute: edits by wiki\n").nth(1).unwrap();
+    let (top, sizes) =
+        top.split_once("/user/bigdata/aggregates/wiki_bytes_minute: edits by wiki, type, bot\n").unwrap();
+    let top: Vec<_> = top.lines().collect();
+    assert_eq!((top.len(), sizes.lines().count()), (10, 10), "{out}");
     let edits: Vec<u64> =
         top.iter().map(|line| line.split_whitespace().nth(1).unwrap().replace(',', "").parse().unwrap()).collect();
     assert!(edits.is_sorted_by(|a, b| a >= b) && edits[9] > 0, "{out}");

@@ -13,7 +13,7 @@
 //!   stand that was known, or else asks for everything since the source was begun.
 //!
 //! Only a last event that is still known when it comes again may be asked for again, so each stand is kept
-//! with a number: how many events had been taken when its own last one was ([`NTH`]). A topic that has had
+//! with a number: how many events had been taken when its own last one was (`nth`). A topic that has had
 //! none for longer than the window of known ids is quiet: what shared its last millisecond was delivered
 //! long ago, and its stand is sent as it is. (A difference of times would not do: two topics that are read
 //! again after an outage may be hours apart, and neither is quiet.)

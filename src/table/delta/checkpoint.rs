@@ -5,7 +5,7 @@
 //! protocol (section "Checkpoint Schema"). Written once and never over: `_last_checkpoint`, which would
 //! have to be overwritten, is not written; readers list the folder.
 //!
-//! A file's nested columns are shredded as Dremel does it ([`Shape`] is the little of it that a
+//! A file's nested columns are shredded as Dremel does it (`Shape` is the little of it that a
 //! checkpoint needs): each leaf has a definition level, which says how deep there is a value, and a
 //! repetition level, which says whether it goes on the map or list of the leaf before.
 

@@ -213,10 +213,12 @@ async fn a_day_is_marked_when_all_its_hours_are_in_their_files() {
     assert_eq!(table.names("dt=2015-09-12").await, ["10.parquet", "23.parquet"][..1]);
     table.edits(0, &[14 * 60 + 11, 72 * 60]).await;
     table.round().await;
-    for day in ["dt=2015-09-12", "dt=2015-09-13", "dt=2015-09-14"] {
-        assert!(table.names(day).await.contains(&"_SUCCESS".to_owned()), "{day}: {:?}", table.names(day).await);
+    assert_eq!(table.names("dt=2015-09-12").await, ["10.parquet", "23.parquet", "_SUCCESS"]);
+    assert_eq!(table.names("dt=2015-09-13").await, ["00.parquet", "_SUCCESS"]);
+    // Nothing came on the 14th, and the 15th is not over.
+    for day in ["dt=2015-09-14", "dt=2015-09-15"] {
+        assert_eq!(table.names(day).await, [""; 0], "{day}");
     }
-    assert_eq!(table.names("dt=2015-09-15").await, [""; 0]);
 }
 
 /// Ten seconds a commit: eleven and a half days.

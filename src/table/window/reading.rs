@@ -28,8 +28,14 @@ pub struct Plan {
     // The slots of the extractor's answer: filters first, then the time, the keys, the measures.
     filters: Vec<(bool, BTreeSet<String>)>,
     time_unit: TimeUnit,
-    // Of a number, and of what is taken away from it.
-    measures: Vec<(Op, Option<(usize, Option<usize>)>)>,
+    measures: Vec<(Op, Option<Slots>)>,
+}
+
+// Of a number, and of what is taken away from it.
+#[derive(Clone, Copy, Debug)]
+struct Slots {
+    number: usize,
+    minus: Option<usize>,
 }
 
 /// What the table makes of an event, lateness apart.
@@ -61,9 +67,9 @@ impl Plan {
         for (column, number) in settings.measures.iter().flat_map(measure_columns) {
             let slots = number.map(|Number { pointer, minus }| {
                 pointers.push(pointer);
-                let at = pointers.len() - 1;
+                let number = pointers.len() - 1;
                 pointers.extend(minus);
-                (at, minus.as_ref().map(|_| at + 1))
+                Slots { number, minus: minus.as_ref().map(|_| number + 1) }
             });
             measures.push((column.op, slots));
         }
@@ -120,8 +126,8 @@ impl Plan {
         scratch.numbers.clear();
         let at = |slot: usize| found[slot].as_ref().and_then(number_of);
         scratch.numbers.extend(self.measures.iter().map(|(_, slots)| {
-            let (slot, minus) = (*slots)?;
-            Some(at(slot)? - minus.and_then(at).unwrap_or(0.0))
+            let Slots { number, minus } = (*slots)?;
+            Some(at(number)? - minus.and_then(at).unwrap_or(0.0))
         }));
         time.map_or(Reading::Unusable(None), Reading::Usable)
     }
