@@ -51,7 +51,7 @@ async fn run() {
     let bus: SharedBus = Arc::new(bus);
 
     let topic = ingest(&bus, &events).await;
-    for codec in [Codec::Plain, Codec::Gzip] {
+    for codec in [Codec::Plain, Codec::Zstd, Codec::Gzip] {
         let store: SharedStore = Arc::new(LocalStore::open(folder.path().join(format!("{codec:?}"))).await.unwrap());
         archive(&bus, &topic, store, codec).await;
     }

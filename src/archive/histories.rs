@@ -106,7 +106,7 @@ fn history(seed: u64) -> Result<(), String> {
         path: if bucketed { "/raw/%H%M".into() } else { "/raw".into() },
         bucket: Duration::from_secs(60),
         roll_bytes: 8 + sim.below(60) as u64,
-        codec: if sim.one_in(16) { Codec::Gzip } else { Codec::Plain },
+        codec: [Codec::Gzip, Codec::Zstd].get(sim.below(32)).copied().unwrap_or_default(),
         ..Settings::for_test()
     });
     if sim.one_in(8) {
@@ -326,6 +326,9 @@ pub(super) fn check(sim: &Sim, topic: &TopicInfo, end: Offset) -> Result<(), Str
 }
 
 fn unpack(path: &str, raw: &[u8]) -> Result<Vec<u8>, String> {
+    if path.ends_with(".zst") {
+        return zstd::decode_all(raw).map_err(|e| format!("{path}: {e}"));
+    }
     if !path.ends_with(".gz") {
         return Ok(raw.to_vec());
     }

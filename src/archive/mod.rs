@@ -27,6 +27,7 @@ mod entry;
 mod histories;
 mod lane;
 mod naming;
+mod pack;
 mod segment;
 pub mod verify;
 
@@ -38,6 +39,7 @@ use std::{sync::Arc, time::Duration};
 pub use entry::{Entry, FORMAT, Identity, Times};
 pub use lane::{Lane, Published};
 pub use naming::{Layout, lane_name, staging_start};
+pub use pack::Codec;
 
 use crate::{
     bus::SharedBus,
@@ -48,17 +50,6 @@ use crate::{
 /// The group under which an archiver commits how far it is, for lag tools.
 pub fn group(pipeline: &PipelineId, stage: &StageId) -> String {
     format!("{pipeline}/{stage}")
-}
-
-/// How the lines of a segment are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Codec {
-    /// Not at all: `.jsonl`.
-    #[default]
-    Plain,
-    /// gzip: `.jsonl.gz`.
-    Gzip,
 }
 
 /// What an archiver is told.

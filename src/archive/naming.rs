@@ -82,10 +82,7 @@ impl Layout {
     /// `User` if the template cannot be filled in.
     pub fn target_name(&self, first_time: Millis, start: Offset, next: Offset, uuid: Uuid) -> Result<String> {
         let short = &uuid.simple().to_string()[..8];
-        let extension = match self.codec {
-            Codec::Plain => "jsonl",
-            Codec::Gzip => "jsonl.gz",
-        };
+        let extension = self.codec.extension();
         let name = format!("{}{}-{start:020}-{next:020}-{short}.{extension}", self.prefix, self.partition);
         let Some(width) = self.bucket_ms else { return Ok(name) };
         let floor = first_time.div_euclid(width) * width;

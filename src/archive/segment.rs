@@ -1,11 +1,10 @@
 //! A segment on its way: records become lines in a staging file, and the account of them is kept.
 
 use bytes::{Bytes, BytesMut};
-use flate2::write::GzEncoder;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Codec, entry::Times};
+use super::{Codec, entry::Times, pack::Packer};
 use crate::{
     fault::{Fault, Result},
     model::{Hole, Millis, Offset, Record},
@@ -80,7 +79,7 @@ pub struct Staging {
     pub first_time: Millis,
     writer: Box<dyn StoreWriter>,
     buffer: BytesMut,
-    gzip: Option<GzEncoder<Vec<u8>>>,
+    packer: Option<Packer>,
 }
 
 impl Staging {
@@ -95,13 +94,9 @@ impl Staging {
         codec: Codec,
         first_time: Millis,
     ) -> Result<Self> {
-        let gzip = match codec {
-            Codec::Plain => None,
-            // Level 6 is what `gzip` itself does.
-            Codec::Gzip => Some(GzEncoder::new(Vec::new(), flate2::Compression::new(6))),
-        };
+        let packer = Packer::new(codec).map_err(|error| unpacked(&error))?;
         let writer = store.create(path).await?;
-        Ok(Self { uuid, first_time, writer, buffer: BytesMut::new(), gzip })
+        Ok(Self { uuid, first_time, writer, buffer: BytesMut::new(), packer })
     }
 
     /// Where lines are put before [`flush`](Self::flush) hands them on.
@@ -118,16 +113,11 @@ impl Staging {
             return Ok(());
         }
         let lines = self.buffer.split().freeze();
-        let Some(mut encoder) = self.gzip.take() else { return self.writer.append(lines).await };
-        let (encoder, packed) = offload(move || {
-            use std::io::Write;
-            let written = encoder.write_all(&lines);
-            let packed = std::mem::take(encoder.get_mut());
-            written.map(|()| (encoder, packed))
-        })
-        .await?
-        .map_err(|error| Fault::internal(format!("gzip: {error}")))?;
-        self.gzip = Some(encoder);
+        let Some(mut packer) = self.packer.take() else { return self.writer.append(lines).await };
+        let (packer, packed) = offload(move || packer.push(&lines).map(|packed| (packer, packed)))
+            .await?
+            .map_err(|error| unpacked(&error))?;
+        self.packer = Some(packer);
         if packed.is_empty() { Ok(()) } else { self.writer.append(packed.into()).await }
     }
 
@@ -137,13 +127,16 @@ impl Staging {
     /// Those of the store: anything but `Ok` means that the file must not be used.
     pub async fn close(mut self) -> Result<()> {
         self.flush(true).await?;
-        if let Some(encoder) = self.gzip.take() {
-            let tail = offload(move || encoder.finish()).await?;
-            let tail = tail.map_err(|error| Fault::internal(format!("gzip: {error}")))?;
+        if let Some(packer) = self.packer.take() {
+            let tail = offload(move || packer.finish()).await?.map_err(|error| unpacked(&error))?;
             self.writer.append(tail.into()).await?;
         }
         self.writer.close().await
     }
+}
+
+fn unpacked(error: &std::io::Error) -> Fault {
+    Fault::internal(format!("compressing a segment: {error}"))
 }
 
 /// Runs what takes long off the asynchronous thread; in place where there is no such thread (the

@@ -4,8 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flate2::read::MultiGzDecoder;
-
 use super::{
     Codec,
     entry::{Entry, Times},
@@ -242,15 +240,11 @@ impl Verify<'_> {
             (None, Some(target)) => self.store.read(&self.base.join(target)).await?.unwrap_or_default(),
             (None, None) => bytes::Bytes::new(),
         };
-        let text = match entry.codec {
-            Codec::Plain => raw.to_vec(),
-            Codec::Gzip => {
-                let mut text = Vec::new();
-                if let Err(error) = std::io::Read::read_to_end(&mut MultiGzDecoder::new(&raw[..]), &mut text) {
-                    report.find(What::Altered, path, format!("cannot be unpacked: {error}"));
-                    return Ok(());
-                }
-                text
+        let text = match entry.codec.unpack(&raw) {
+            Ok(text) => text,
+            Err(error) => {
+                report.find(What::Altered, path, format!("cannot be unpacked: {error}"));
+                return Ok(());
             }
         };
         let sum = crc32c::crc32c(&text);

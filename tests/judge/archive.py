@@ -1,6 +1,6 @@
 """An archive as it lies in its folder: data files, and the chain that says what they are.
 
-    <prefix><partition>-<start>-<next>-<8 hex>.jsonl[.gz]      a segment, wherever in the folder
+    <prefix><partition>-<start>-<next>-<8 hex>.jsonl[.gz|.zst] a segment, wherever in the folder
     _chain/<topic>/<topic identity>/<partition>/<start>.json   its entry
     _staging/                                                  what is being written
 
@@ -24,7 +24,7 @@ from typing import Any
 from crc32c import crc32c
 from report import Report
 
-SEGMENT = re.compile(r"(?P<prefix>.*?)(?P<partition>\d+)-(?P<start>\d{20})-(?P<next>\d{20})-[0-9a-f]{8}\.jsonl(\.gz)?")
+SEGMENT = re.compile(r"(?P<prefix>.*?)(?P<partition>\d+)-(?P<start>\d{20})-(?P<next>\d{20})-[0-9a-f]{8}\.jsonl(\.gz|\.zst)?")
 WHYS = {"marker", "retention", "start", "null", "dead_letter"}
 
 
@@ -101,7 +101,9 @@ class Archive:
             content = path.read_bytes()
             if (entry.final or path.name).endswith(".gz"):
                 content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as why:
+            elif (entry.final or path.name).endswith(".zst"):
+                content = unzstd(content)
+        except (OSError, EOFError, ValueError, zlib.error) as why:
             self.report.violation("altered", f"{where} cannot be unpacked: {why}")
             return None
         if len(content) != entry.bytes:
@@ -147,3 +149,9 @@ def read_entry(path: Path) -> Entry:
     if int(path.stem) != entry.start:
         raise ValueError(f"its name says start {int(path.stem)}, it says {entry.start}")
     return entry
+
+
+def unzstd(content: bytes) -> bytes:
+    import pyarrow as pa  # here, so that other archives need Python alone
+
+    return pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()

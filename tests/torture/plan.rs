@@ -24,8 +24,8 @@ pub struct Setup {
     pub archivers: u32,
     /// Replicas of the aggregator.
     pub aggregators: u32,
-    /// Whether segments are gzipped.
-    pub gzip: bool,
+    /// How segments are compressed.
+    pub codec: &'static str,
     /// Whether the server writes as badly as the standard allows.
     pub hostile: bool,
     /// Whether some events have odd types and times, so that some are late.
@@ -40,7 +40,7 @@ const PLAIN: Setup = Setup {
     partitions: 1,
     archivers: 1,
     aggregators: 1,
-    gzip: false,
+    codec: "plain",
     hostile: false,
     odd: false,
     big: false,
@@ -50,11 +50,11 @@ const PLAIN: Setup = Setup {
 /// One run each; neighbours run side by side.
 pub const SETUPS: &[Setup] = &[
     PLAIN,
-    Setup { partitions: 3, archivers: 2, aggregators: 2, gzip: true, hostile: true, ..PLAIN },
+    Setup { partitions: 3, archivers: 2, aggregators: 2, codec: "zstd", hostile: true, ..PLAIN },
     Setup { partitions: 4, archivers: 2, aggregators: 2, readers: true, ..PLAIN },
-    Setup { gzip: true, hostile: true, ..PLAIN },
+    Setup { codec: "gzip", hostile: true, ..PLAIN },
     Setup { partitions: 3, aggregators: 2, odd: true, ..PLAIN },
-    Setup { partitions: 4, archivers: 2, gzip: true, big: true, ..PLAIN },
+    Setup { partitions: 4, archivers: 2, codec: "zstd", big: true, ..PLAIN },
 ];
 
 /// How one life ends.
@@ -164,7 +164,9 @@ mod tests {
         }
         assert!(has(|setup| setup.archivers == 1) && has(|setup| setup.archivers == 2));
         assert!(has(|setup| setup.aggregators == 1) && has(|setup| setup.aggregators == 2));
-        assert!(has(|setup| setup.gzip) && has(|setup| !setup.gzip));
+        for codec in ["plain", "gzip", "zstd"] {
+            assert!(SETUPS.iter().any(|setup| setup.codec == codec), "{codec}");
+        }
         assert!(has(|setup| setup.hostile) && has(|setup| setup.odd) && has(|setup| setup.big));
         assert!(has(|setup| setup.readers && setup.aggregators == 2));
     }

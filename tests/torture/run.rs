@@ -136,10 +136,9 @@ impl<'a> Run<'a> {
 
     /// Everything that waits, rolls, syncs or commits does so often.
     fn configure(&self, url: &str) {
-        let Setup { partitions, archivers, aggregators, gzip, .. } = self.plan.setup;
+        let Setup { partitions, archivers, aggregators, codec, .. } = self.plan.setup;
         let data = self.path("data").display().to_string();
         let key = if partitions > 1 { "key = \"/wiki\"" } else { "" };
-        let codec = if gzip { "gzip" } else { "plain" };
         let text = format!(
             r#"format = 1
 [pipeline]

@@ -23,7 +23,7 @@ pub(super) fn archiver(section: &mut Section<'_>) -> Body {
     let path = path.parse(values::STORE_PATH_FORMS, values::template).required();
     let prefix = section.key("prefix", "what each file's name begins with");
     let prefix = prefix.parse("a string", values::prefix).or("events-".to_owned());
-    let codecs = [("plain", Codec::Plain), ("gzip", Codec::Gzip)];
+    let codecs = [("plain", Codec::Plain), ("gzip", Codec::Gzip), ("zstd", Codec::Zstd)];
     let codec = section.key("codec", "how the files are compressed").word(&codecs).or(Codec::Plain);
     let roll_bytes = section.key("roll_bytes", "a file of this size (before compression) is published");
     let roll_bytes = roll_bytes.size(KIB..=64 * GIB).or(128 * MIB);

@@ -41,7 +41,7 @@ retention_age = "5s"
 topic = "tt"
 roll_bytes = 5
   roll_age  =  "10min"
-codec = "zstd"
+codec = "xz"
 path = "/raw/%Y/%q"
 [aggregator.a]
 topic = "t"
@@ -65,7 +65,7 @@ window = "7m"
          or declare it: [topics.<name>]",
         &format!("18:14: archiver.a.roll_bytes: found an integer, allowed: {SIZE}"),
         &format!("19:16: archiver.a.roll_age: \"10min\" is not {DURATION}"),
-        "20:9: archiver.a.codec: \"zstd\" is unknown; allowed: \"plain\", \"gzip\"",
+        "20:9: archiver.a.codec: \"xz\" is unknown; allowed: \"plain\", \"gzip\", \"zstd\"",
         "21:8: archiver.a.path: \"%q\" is unknown, allowed: %Y, %m, %d, %H, %M",
         "22:13: aggregator.a.path: missing: the table's folder",
         "22:13: aggregator.a.time: missing: where the event's time stands",
