@@ -155,6 +155,40 @@ class Table(TableCase):
         self.assert_holds(self.judge())
         self.assert_named(self.judge("--strict"), "left_over")
 
+    def swapped(self, tags: dict[str, str] | None = None, to: str | None = None) -> int:
+        """Gives the newest live file another path and tags; answers with the end of its hour in ms."""
+        (_, hour), add = max(self.table.live.items())
+        path = to or f"dt={add['partitionValues']['dt']}/{hour % 24:02}.parquet"
+        (self.table.folder / path).parent.mkdir(exist_ok=True)
+        shutil.copy(self.table.folder / add["path"], self.table.folder / path)
+        moved = add | {"path": path, "tags": tags}
+        self.table.put([{"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": False}}, {"add": moved}])
+        return (hour + 1) * 3_600_000
+
+    def final(self, until: int) -> None:
+        self.table.put([{"txn": {"appId": "howdah/wiki_edits_minute/final", "version": until}}])
+
+    def test_an_hour_for_plain_readers_that_is_not_final(self) -> None:
+        until = self.swapped()
+        self.assert_named(self.judge(), "not_final")
+        self.final(until)
+        self.assert_holds(self.judge("--ended"))
+        self.final(until)
+        self.assert_named(self.judge(), "went_back")
+
+    def test_a_plain_file_that_the_log_does_not_name(self) -> None:
+        self.final(self.swapped())
+        path = next(self.table.folder.glob("dt=*/*.parquet"))
+        shutil.copy(path, path.with_name("99.parquet"))
+        self.assert_named(self.judge(), "disagree")
+
+    def test_a_final_hour_that_is_not_in_its_file(self) -> None:
+        hour = max(self.table.live)[1]
+        tag = {"howdah.hour": datetime.fromtimestamp(hour * 3600, UTC).isoformat()}
+        self.final(self.swapped(tag, "_live/other.parquet"))
+        self.assert_holds(self.judge())
+        self.assert_named(self.judge("--ended"), "not_swapped")
+
     def test_a_file_added_twice(self) -> None:
         self.table.put([{"add": self.table.live[max(self.table.live)]}])
         self.assert_named(self.judge(), "repeated")
