@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    delta::{FileFacts, Snapshot},
+    delta::{FileFacts, Snapshot, checkpoint},
     parquet,
     window::{Hour, Plan, Row},
 };
@@ -72,8 +72,24 @@ async fn encode(plan: &Arc<Plan>, rows: &[Row]) -> Result<Bytes> {
         return parquet::write(plan.columns(), rows);
     }
     let (plan, rows) = (Arc::clone(plan), rows.to_vec());
-    let encoded = tokio::task::spawn_blocking(move || parquet::write(plan.columns(), &rows)).await;
-    encoded.map_err(|error| Fault::internal(format!("parquet: {error}")))?
+    blocking(move || parquet::write(plan.columns(), &rows)).await
+}
+
+/// A checkpoint of this version.
+///
+/// # Errors
+/// Those of [`checkpoint::encode`].
+pub async fn encode_checkpoint(snapshot: &Snapshot) -> Result<Bytes> {
+    let actions: Vec<_> = snapshot.actions().collect();
+    if actions.len() < MANY_ROWS {
+        return checkpoint::encode(actions.into_iter());
+    }
+    blocking(move || checkpoint::encode(actions.into_iter())).await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Fault::internal(format!("parquet: {error}")))?
 }
 
 async fn write(store: &dyn Store, path: &StorePath, bytes: Bytes) -> Result<()> {

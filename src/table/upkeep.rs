@@ -13,7 +13,8 @@
 //! is: a clock that jumps ahead shortens it to the number of versions that always stay.
 
 use super::{
-    delta::{self, LIVE, LOG, LaneId, checkpoint, checkpoint_path, checkpoint_version, commit_version},
+    delta::{self, LIVE, LOG, LaneId, checkpoint_path, checkpoint_version, commit_version},
+    files,
     finalise::{STAGING, meant_for},
     keeper::Keeper,
 };
@@ -44,7 +45,7 @@ impl Keeper {
         // Only what is proven to be the log may be held up to others as the log.
         self.snapshot.follow(&*self.store).await?;
         let version = self.snapshot.version();
-        let bytes = checkpoint::encode(self.snapshot.actions())?;
+        let bytes = files::encode_checkpoint(&self.snapshot).await?;
         self.store.put_if_absent(&checkpoint_path(&self.settings.path, version), bytes).await?;
         self.checkpoint = Some(version);
         cross("table.checkpointed");

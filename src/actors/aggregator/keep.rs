@@ -43,15 +43,18 @@ impl Keeping {
 }
 
 impl Aggregator {
-    /// Begins a round if it is time for one and none is under way; true if there is nothing to be done.
+    /// Begins a round if it is time for one and none is under way; true if an ordered end need not wait for
+    /// one.
     pub(super) fn keep_if_due(&mut self, ctx: &mut Context<Self>) -> bool {
         if self.keeping.running.is_some() {
             return false;
         }
-        if self.life.id.replica != 0 || self.keeping.tidy {
+        let is_ending = self.is_drained();
+        if self.life.id.replica != 0 || (is_ending && self.keeping.tidy) {
             return true;
         }
-        if !self.is_drained() && self.keeping.begun.elapsed() < self.parts.settings.commit_interval {
+        // Whether or not this replica has committed: hours become final by what the others commit, too.
+        if !is_ending && self.keeping.begun.elapsed() < self.parts.settings.commit_interval {
             return false;
         }
         self.keeping.begun = Instant::now();

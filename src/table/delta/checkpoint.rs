@@ -46,8 +46,6 @@ enum Shape {
 
 use Shape::{Bool, Int, List, Long, Struct, Text};
 
-const FILE_TAGS: Shape = Shape::Map;
-
 /// The columns, by the actions' own names.
 const COLUMNS: &[(&str, Shape)] = &[
     ("txn", Struct(&[("appId", Text), ("version", Long), ("lastUpdated", Long)])),
@@ -60,7 +58,7 @@ const COLUMNS: &[(&str, Shape)] = &[
             ("modificationTime", Long),
             ("dataChange", Bool),
             ("stats", Text),
-            ("tags", FILE_TAGS),
+            ("tags", Shape::Map),
         ]),
     ),
     (
@@ -72,7 +70,7 @@ const COLUMNS: &[(&str, Shape)] = &[
             ("extendedFileMetadata", Bool),
             ("partitionValues", Shape::Map),
             ("size", Long),
-            ("tags", FILE_TAGS),
+            ("tags", Shape::Map),
         ]),
     ),
     (
