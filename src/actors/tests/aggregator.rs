@@ -108,6 +108,40 @@ async fn a_partition_that_was_not_read_to_its_end_does_not_follow_the_others() {
     }
 }
 
+/// The first replica has nothing to commit any more; the last partition to pass an hour is another's.
+#[actix::test]
+async fn hours_become_final_by_what_another_replica_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus_of(folder.path(), 2).await;
+    let now = SystemClock.now();
+    send_to(&bus, 0, (0..10).map(|n| text((now - 1_000 * n, "enwiki")))).await;
+    let store = Watched::new(false);
+    let settings = table::Settings { commit_interval: Duration::from_millis(5), ..settings() };
+    let parts = AggregatorParts { replicas: 2, ..parts(settings.clone(), bus.clone(), &store) };
+    let mut tree = tree();
+    let aggregator = child(&mut tree, "edits", move |life| Aggregator::new(life, parts.clone()));
+    let _root = start(tree);
+    while aggregator.vitals().records_out.get() < 10 {
+        tokio::task::yield_now().await;
+    }
+    // Many rounds after its last commit, in which nothing was final.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(aggregator.vitals().final_until.get(), 0);
+    let (pause, clock) = (Arc::new(testing::NoPause), Arc::new(SystemClock));
+    let mut other = table::Committer::open(&settings, store.clone(), pause, clock).await.unwrap();
+    let topic = bus.topic(&"t".into()).await.unwrap().unwrap().id;
+    let mut lane = other.lane(table::LaneId { topic, partition: 1 }, 0);
+    for sealed in [lane.begin(), lane.seal(Some(now))] {
+        other.commit(&table::Proposal::new(sealed.into_iter().collect())).await.unwrap();
+    }
+    let closed = async {
+        while aggregator.vitals().final_until.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the hours before are final");
+}
+
 #[actix::test]
 async fn a_table_of_another_topic_of_the_same_name_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
