@@ -116,7 +116,8 @@ async fn hours_become_final_by_what_another_replica_commits() {
     let now = SystemClock.now();
     send_to(&bus, 0, (0..10).map(|n| text((now - 1_000 * n, "enwiki")))).await;
     let store = Watched::new(false);
-    let settings = table::Settings { commit_interval: Duration::from_millis(5), ..settings() };
+    let (often, never) = (Duration::from_millis(5), Duration::from_secs(3_600));
+    let settings = table::Settings { commit_interval: often, idle: never, ..settings() };
     let parts = AggregatorParts { replicas: 2, ..parts(settings.clone(), bus.clone(), &store) };
     let mut tree = tree();
     let aggregator = child(&mut tree, "edits", move |life| Aggregator::new(life, parts.clone()));
