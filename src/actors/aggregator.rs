@@ -374,7 +374,7 @@ async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened
     if let Some((other, _)) = committer.snapshot().lanes().find(|(lane, _)| lane.topic != topic.id) {
         let text = format!(
             "table {}: topic {} is {} now, the table was built on {}: the topic was deleted and created anew; \
-             give the table another path",
+             give the table another path, or count it all again with `howdah table rebuild FILE --table NAME --all`",
             settings.path, topic.name, topic.id, other.topic
         );
         return Err(Fault::user(text).kind(Kind::Recreated));

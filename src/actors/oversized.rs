@@ -126,6 +126,7 @@ impl Kept {
             coordinate: format!("{source}/{}", String::from_utf8_lossy(&self.id)),
             payload: None,
             file: Some(self.path.display().to_string()),
+            record: None,
         };
         let text = serde_json::to_vec(&letter).map_err(|error| Fault::internal(error.to_string()))?;
         Ok(Entry { kind: Kind::Letter, received, token, id: self.id.clone(), payload: text.into() })

@@ -47,6 +47,20 @@ pub struct Entry {
     pub incarnation: Incarnation,
 }
 
+impl Entry {
+    /// How these lines (uncompressed) differ from what the entry says of them; `None` if they do not.
+    pub fn mismatch(&self, lines: &[u8]) -> Option<String> {
+        let (count, bytes) = (lines.iter().filter(|&&byte| byte == b'\n').count() as u64, lines.len() as u64);
+        let sum = crc32c::crc32c(lines);
+        let same = (count, bytes, sum) == (self.count, self.bytes, self.crc32c);
+        (!same).then(|| {
+            let said = (self.count, self.bytes, self.crc32c);
+            let text = |(count, bytes, sum): (u64, u64, u32)| format!("{count} lines, {bytes} bytes, crc32c {sum:08x}");
+            format!("{}; the entry says {}", text((count, bytes, sum)), text(said))
+        })
+    }
+}
+
 impl chain::Entry for Entry {
     fn start(&self) -> Offset {
         self.start

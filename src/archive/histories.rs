@@ -35,12 +35,12 @@ const RARE: &[&str] = &[
     "archive.rewritten",
 ];
 
-pub(super) fn spec(name: &str) -> TopicSpec {
+pub(in crate::archive) fn spec(name: &str) -> TopicSpec {
     let cleanup = Cleanup::Delete { retention_ms: None, retention_bytes: None };
     TopicSpec { name: name.into(), num_partitions: 1, cleanup }
 }
 
-pub(super) fn parts(sim: &Sim, owner: Owner, settings: &Arc<Settings>) -> Parts {
+pub(in crate::archive) fn parts(sim: &Sim, owner: Owner, settings: &Arc<Settings>) -> Parts {
     Parts {
         actor: ActorId { pipeline: "p".into(), stage: "archive".into(), replica: 0 },
         node: "n".into(),

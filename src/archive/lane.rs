@@ -248,6 +248,7 @@ impl Lane {
             coordinate: format!("{topic}/{id}/{}@{}", self.partition, record.offset),
             payload: record.value.clone(),
             file: None,
+            record: Some((record.time, record.key.clone())),
         }
     }
 

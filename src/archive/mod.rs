@@ -17,10 +17,14 @@
 //!   _staging/<topic>/<topic identity>/0/…-<uuid>                    files on their way
 //! ```
 //!
+//! What it holds can be had back: a [`Recall`] gives a partition's segments as the batches that the bus
+//! once gave, and a [`BackedBus`] puts the two together for readers.
+//!
 //! Invariants: segments of a partition are disjoint and contiguous up to the holes that entries
 //! record; nothing visible ever changes; an entry is put only after the rename of the one before
 //! is proven; dead letters and sidecar are durable before the entry that refers to them.
 
+mod backed;
 mod ends;
 mod entry;
 #[cfg(test)]
@@ -28,6 +32,7 @@ mod histories;
 mod lane;
 mod naming;
 mod pack;
+mod recall;
 mod segment;
 pub mod verify;
 
@@ -36,10 +41,12 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+pub use backed::BackedBus;
 pub use entry::{Entry, FORMAT, Identity, Times};
 pub use lane::{Lane, Published};
 pub use naming::{Layout, lane_name, staging_start};
 pub use pack::Codec;
+pub use recall::Recall;
 
 use crate::{
     bus::SharedBus,

@@ -141,7 +141,7 @@ fn unpacked(error: &std::io::Error) -> Fault {
 
 /// Runs what takes long off the asynchronous thread; in place where there is no such thread (the
 /// simulator's executor).
-async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => {
             runtime.spawn_blocking(work).await.map_err(|error| Fault::internal(format!("a helper thread: {error}")))

@@ -247,17 +247,8 @@ impl Verify<'_> {
                 return Ok(());
             }
         };
-        let sum = crc32c::crc32c(&text);
-        let lines = text.iter().filter(|&&byte| byte == b'\n').count() as u64;
-        if (lines, text.len() as u64, sum) != (entry.count, entry.bytes, entry.crc32c) {
-            let detail = format!(
-                "{lines} lines, {} bytes, crc32c {sum:08x}; the entry says {}, {}, {:08x}",
-                text.len(),
-                entry.count,
-                entry.bytes,
-                entry.crc32c
-            );
-            report.find(What::Altered, path, detail);
+        if let Some(mismatch) = entry.mismatch(&text) {
+            report.find(What::Altered, path, mismatch);
         }
         if let Some(times) = &entry.times {
             let folder = self.base.join("_chain").join(self.topic).join(identity).join(partition);

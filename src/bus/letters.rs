@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::Outgoing;
-use crate::model::{ActorId, TopicName};
+use crate::model::{ActorId, Millis, Record, TopicName};
 
 /// Header: why, in one word.
 pub const REASON: &str = "howdah.reason";
@@ -18,6 +18,11 @@ pub const DETAIL: &str = "howdah.detail";
 pub const ACTOR: &str = "howdah.actor";
 /// Header: the file that keeps the payload.
 pub const FILE: &str = "howdah.file";
+
+/// Header: the bus time that the record itself had, in milliseconds since 1970.
+pub const TIME: &str = "howdah.time";
+/// Header: the record's own key.
+pub const KEY: &str = "howdah.key";
 
 /// A record that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -33,6 +38,15 @@ pub struct DeadLetter {
     pub payload: Option<Bytes>,
     /// The file that keeps the payload.
     pub file: Option<String>,
+    /// The bus time and the key of the record, if it was one of a topic.
+    #[serde(skip)]
+    pub record: Option<(Millis, Option<Bytes>)>,
+}
+
+/// When the record of a letter was written to the bus; else when the letter was.
+pub fn time_of(letter: &Record) -> Millis {
+    let text = letter.header(TIME).and_then(|text| std::str::from_utf8(text).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(letter.time)
 }
 
 impl DeadLetter {
@@ -44,6 +58,10 @@ impl DeadLetter {
             (ACTOR.to_owned(), Bytes::from(actor.to_string())),
         ];
         headers.extend(self.file.map(|file| (FILE.to_owned(), Bytes::from(file))));
+        if let Some((time, key)) = self.record {
+            headers.push((TIME.to_owned(), Bytes::from(time.to_string())));
+            headers.extend(key.map(|key| (KEY.to_owned(), key)));
+        }
         Outgoing {
             topic: topic.dead_letters(),
             partition: 0,

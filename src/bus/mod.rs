@@ -32,7 +32,7 @@ use bytes::Bytes;
 
 use crate::{
     fault::Result,
-    model::{Batch, Header, Offset, Partition, Record, TopicId, TopicName},
+    model::{Batch, Header, Millis, Offset, Partition, Record, TopicId, TopicName},
 };
 
 /// How a topic forgets.
@@ -123,6 +123,12 @@ pub trait Bus: Send + Sync {
     /// [`Kind::Recreated`](crate::fault::Kind::Recreated) if the topic of this name has another
     /// identity by now (this holds for every call that takes a [`TopicInfo`]).
     async fn watermarks(&self, topic: &TopicInfo, partition: Partition) -> Result<Watermarks>;
+
+    /// An offset before which every record, also of those that are gone, has an earlier bus time than this;
+    /// 0 from a bus that does not know.
+    async fn offset_before(&self, _topic: &TopicInfo, _partition: Partition, _time: Millis) -> Result<Offset> {
+        Ok(0)
+    }
 
     /// Stores a group's offset, for lag tools.
     async fn commit_offset(&self, group: &str, topic: &TopicInfo, partition: Partition, next: Offset) -> Result<()>;

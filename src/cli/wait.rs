@@ -4,10 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{COMPLAINTS, DONE, NOT_REACHABLE, block_on, parse_time, pipelines};
+use super::{COMPLAINTS, DONE, NOT_REACHABLE, block_on, parse_time, pipelines, table};
 use crate::{
-    config::{Pipeline, StageKind, parse_duration},
-    fault::{Fault, Result, Retry},
+    config::parse_duration,
+    fault::{Result, Retry},
     model::Millis,
     node,
     store::{SharedStore, StorePath},
@@ -45,15 +45,8 @@ pub struct Arguments {
 /// `User` if the pipeline has no such table; those of the store that no waiting mends.
 pub fn run(arguments: &Arguments) -> Result<u8> {
     let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
-    let found = pipelines.iter().find_map(|pipeline| Some((pipeline, table_of(pipeline, &arguments.table)?)));
-    let Some((pipeline, path)) = found else {
-        let tables = pipelines.iter().flat_map(|pipeline| pipeline.stages.iter());
-        let tables: Vec<_> =
-            tables.filter(|s| matches!(s.kind, StageKind::Aggregator(_))).map(|s| s.id.to_string()).collect();
-        let text =
-            format!("no table {:?} in {}; there are: {}", arguments.table, arguments.file.display(), tables.join(", "));
-        return Err(Fault::user(text));
-    };
+    let (pipeline, settings) = table::find(&pipelines, &arguments.table, &arguments.file)?;
+    let path = &settings.path;
     block_on(async {
         let store = node::open_store_to_read(&pipeline.store).await?;
         let mut last = "there is no table yet".to_owned();
@@ -67,15 +60,6 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
             }
         }
     })?
-}
-
-fn table_of<'p>(pipeline: &'p Pipeline, name: &str) -> Option<&'p StorePath> {
-    pipeline.stages.iter().find_map(|stage| match &stage.kind {
-        StageKind::Aggregator(settings) if stage.id.as_str() == name || settings.path.name() == name => {
-            Some(&settings.path)
-        }
-        _ => None,
-    })
 }
 
 /// Looks again and again until everything before `until` is final; `last` says what it saw last.

@@ -83,8 +83,14 @@ impl Spool {
         let token = sim.one_in(3).then(|| format!("token {sequence}"));
         events.push(Some(if sim.one_in(10) {
             let coordinate = format!("{}@{sequence}", self.uuid);
-            let letter =
-                DeadLetter { reason: "oversized".into(), detail: String::new(), coordinate, payload: None, file: None };
+            let letter = DeadLetter {
+                reason: "oversized".into(),
+                detail: String::new(),
+                coordinate,
+                payload: None,
+                file: None,
+                record: None,
+            };
             Spooled::Letter { sequence, token, id: Bytes::new(), letter }
         } else {
             let value = format!("{{\"wiki\":\"{}\",\"n\":{sequence}}}", sim.below(5));

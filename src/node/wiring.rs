@@ -12,6 +12,7 @@ use crate::{
     actors::{
         Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Ingester, IngesterParts, Link,
     },
+    archive::{self, BackedBus},
     bus::{
         SharedBus,
         embedded::{EmbeddedBus, Settings},
@@ -45,7 +46,7 @@ const NODE: Supervision = Supervision {
 ///
 /// # Errors
 /// Those of opening it.
-async fn open_store(settings: &StoreSettings) -> Result<SharedStore> {
+pub async fn open_store(settings: &StoreSettings) -> Result<SharedStore> {
     let StoreSettings::Local { root } = settings;
     Ok(Arc::new(LocalStore::open(root.clone()).await?))
 }
@@ -66,6 +67,23 @@ pub async fn open_store_to_read(settings: &StoreSettings) -> Result<SharedStore>
 pub fn open_bus_read_only(settings: &BusSettings) -> Result<SharedBus> {
     let BusSettings::Embedded { path } = settings;
     Ok(Arc::new(EmbeddedBus::open_read_only(path)?))
+}
+
+/// The bus as a reader of this topic has it: with the archive behind it that the pipeline makes of it, if
+/// it makes one.
+pub fn backed(pipeline: &Pipeline, topic: &TopicName, bus: SharedBus, store: SharedStore) -> SharedBus {
+    match archive_of(pipeline, topic) {
+        Some(settings) => Arc::new(BackedBus::new(bus, store, Arc::new(settings.clone()))),
+        None => bus,
+    }
+}
+
+/// The archive that the pipeline makes of this topic.
+pub fn archive_of<'p>(pipeline: &'p Pipeline, topic: &TopicName) -> Option<&'p archive::Settings> {
+    pipeline.stages.iter().find_map(|stage| match &stage.kind {
+        StageKind::Archiver(settings) if settings.topic == *topic => Some(settings),
+        _ => None,
+    })
 }
 
 /// What the actors of one pipeline have in common.
@@ -174,7 +192,7 @@ impl Common {
                     let parts = AggregatorParts {
                         settings: Arc::new(settings.clone()),
                         replicas: stage.replicas,
-                        bus: self.bus.clone(),
+                        bus: backed(&self.pipeline, &settings.topic, self.bus.clone(), self.store.clone()),
                         store: self.store.clone(),
                         clock: self.clock.clone(),
                     };

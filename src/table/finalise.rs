@@ -5,11 +5,14 @@
 //!    plain readers see the hour, once and for good. If a file stands there already, somebody has been
 //!    here before: its rows must be the same, and it is adopted.
 //! 3. A commit ([`Swap`]) puts it in the place of the live files, for those who read the log.
+//!
+//! An hour that was rebuilt comes the same way, once nobody reads the file of before by the log any more:
+//! that one goes, and the new one comes under a name of its own.
 
 use std::collections::BTreeSet;
 
 use super::{
-    delta::{Close, Outcome, Swap},
+    delta::{self, Close, HourFile, Outcome, STAGING, Swap},
     files,
     keeper::Keeper,
     parquet,
@@ -22,25 +25,10 @@ use crate::{
     store::{Renamed, StorePath},
 };
 
-/// The folder of merged files on their way, within the table's.
-pub const STAGING: &str = "_final";
-
 /// How often a merged file is tried to be brought to its name.
 const ATTEMPTS: u32 = 14;
 
 const DAY: Millis = 24 * 3_600_000;
-
-/// Where the merged file of an hour lies, within the table's folder.
-pub fn final_path(hour: Hour) -> String {
-    format!("dt={}/{}.parquet", hour.date(), hour.name())
-}
-
-/// The merged file for which this one in [`STAGING`] was on its way.
-pub fn meant_for(name: &str) -> Option<String> {
-    let (day, rest) = name.split_at_checked("2015-09-12".len())?;
-    let (hour, _) = rest.strip_prefix('-')?.split_once('-')?;
-    Some(format!("dt={day}/{hour}.parquet"))
-}
 
 impl Keeper {
     /// Says in the log which hours are final; the time up to which, if it moved.
@@ -57,41 +45,73 @@ impl Keeper {
         }
     }
 
-    /// Merges and swaps every hour that is closed and still in live files; how many there were.
+    /// Merges and swaps every hour that is closed and not where plain readers see it; how many there were.
     pub(super) async fn swap(&mut self) -> Result<u64> {
         let mut swapped = 0;
-        let hours = self.snapshot.all_live().filter_map(|(_, file)| file.hour);
+        let hours = self.snapshot.hidden().filter_map(|(_, file)| file.hour);
         let hours: BTreeSet<_> = hours.filter(|&hour| self.snapshot.is_final(hour)).collect();
+        let horizon = if hours.is_empty() { 0 } else { delta::horizon(&*self.store, &self.settings.path).await? };
         for hour in hours {
-            swapped += u64::from(self.swap_hour(hour).await?);
-            self.pause.stepped();
+            if !self.is_still_read(hour, horizon) {
+                swapped += u64::from(self.swap_hour(hour).await?);
+                self.pause.stepped();
+            }
         }
         Ok(swapped)
     }
 
+    /// Whether an older file of this hour is named by a version that still stands: until then plain readers
+    /// keep it.
+    fn is_still_read(&self, hour: Hour, horizon: u64) -> bool {
+        let mut removed = self.snapshot.removed().filter(|(_, version)| *version > horizon);
+        removed.any(|(path, _)| HourFile::of_final(path).is_some_and(|file| file.hour == hour))
+    }
+
     async fn swap_hour(&mut self, hour: Hour) -> Result<bool> {
-        let live = |keeper: &Self| -> BTreeSet<String> {
-            keeper.snapshot.live_of(hour).map(|(path, _)| path.to_owned()).collect()
-        };
-        let merges = live(self);
-        let rows = match self.merge(&merges).await {
+        let merges = self.snapshot.hidden_of(hour);
+        let rows = match self.rows_of(&merges).await {
             // Who slept for long finds the files deleted, and in the log why.
             Err(fault) if fault.kind == Kind::Lost => {
                 self.snapshot.follow(&*self.store).await?;
-                return if live(self) == merges { Err(fault) } else { Ok(false) };
+                return if self.snapshot.hidden_of(hour) == merges { Err(fault) } else { Ok(false) };
             }
             rows => rows?,
         };
-        let path = final_path(hour);
-        let size = self.bring(hour, &rows, &self.settings.path.join(&path)).await?;
+        let file = HourFile { hour, generation: self.snapshot.generation_of(hour) };
+        if file.generation > 0 {
+            self.clear_older(file).await?;
+        }
+        let Some(size) = self.bring(file, &merges, &rows).await? else { return Ok(false) };
         cross("table.final_there");
+        let path = file.final_path();
         let swap = Swap { commit: fresh_uuid(), hour, merges, path, facts: files::facts(hour, &rows, size) };
         let outcome = self.commit(&swap).await?;
         cross("table.swapped");
         Ok(matches!(outcome, Outcome::Committed { .. }))
     }
 
-    async fn merge(&self, paths: &BTreeSet<String>) -> Result<Vec<Row>> {
+    /// Deletes what there is of older generations of this hour: first what a sleeper may still bring, then
+    /// what plain readers see. They see nothing of the hour until the new file is there, and never both.
+    async fn clear_older(&self, file: HourFile) -> Result<()> {
+        let is_older = |other: HourFile| other.hour == file.hour && other.generation < file.generation;
+        let day = format!("dt={}", file.hour.date());
+        for entry in self.store.list(&self.settings.path.join(STAGING)).await? {
+            if HourFile::of_hidden(&entry.name).is_some_and(is_older) {
+                self.store.delete(&self.settings.path.join(STAGING).join(&entry.name)).await?;
+                self.pause.stepped();
+            }
+        }
+        for entry in self.store.list(&self.settings.path.join(&day)).await? {
+            if HourFile::of_final(&format!("{day}/{}", entry.name)).is_some_and(is_older) {
+                self.store.delete(&self.settings.path.join(&day).join(&entry.name)).await?;
+                self.pause.stepped();
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of these files, those of a window and key as one.
+    pub(super) async fn rows_of(&self, paths: &BTreeSet<String>) -> Result<Vec<Row>> {
         let columns = self.snapshot.definition().columns();
         let mut merged = Merged::new(&columns);
         for path in paths {
@@ -100,25 +120,37 @@ impl Keeper {
         Ok(merged.rows())
     }
 
-    /// Brings these rows to where plain readers see them; the file's length.
+    /// Brings these rows to where plain readers see them; the file's length, or `None` if the hour is held
+    /// by other files by now.
     ///
     /// What stands there is believed only after a rename has answered so: a file that was merely read may
-    /// be gone after a power cut, and then the log would name nothing.
-    async fn bring(&self, hour: Hour, rows: &[Row], target: &StorePath) -> Result<u64> {
+    /// be gone after a power cut, and then the log would name nothing. And the log is looked at *between*
+    /// staging and rename: who clears an older generation has put the newer one into the log before it
+    /// deletes what is staged, so whoever sleeps in between finds the one or misses the other.
+    pub(super) async fn bring(
+        &mut self,
+        file: HourFile,
+        merges: &BTreeSet<String>,
+        rows: &[Row],
+    ) -> Result<Option<u64>> {
+        let target = &self.settings.path.join(&file.final_path());
         let mut attempt = 0;
         loop {
-            let name = || {
-                let name = format!("{}-{}-{}.parquet", hour.date(), hour.name(), fresh_uuid().simple());
-                self.settings.path.join(STAGING).join(&name)
-            };
+            let name = || self.settings.path.join(&file.staged_path());
             let (from, size) = files::write_rows(&*self.store, &*self.pause, &self.plan, rows, name).await?;
             cross("table.final_staged");
+            self.snapshot.follow(&*self.store).await?;
+            if self.snapshot.hidden_of(file.hour) != *merges {
+                rare("table.final_too_late");
+                self.store.delete(&from).await?;
+                return Ok(None);
+            }
             match self.store.rename_if_absent(&from, target).await {
-                Ok(Renamed::Done) => return Ok(size),
+                Ok(Renamed::Done) => return Ok(Some(size)),
                 Ok(Renamed::TargetExists) => {
                     rare("table.final_stands");
                     self.store.delete(&from).await?;
-                    return self.adopt(rows, target).await;
+                    return self.adopt(rows, target).await.map(Some);
                 }
                 Ok(Renamed::SourceMissing) => rare("table.final_vanished"),
                 Err(fault) if fault.retry == Retry::Never || attempt == ATTEMPTS => return Err(fault.at(target)),
@@ -165,18 +197,5 @@ impl Keeper {
             self.pause.stepped();
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_on_its_way_says_where_it_was_meant_for() {
-        assert_eq!(meant_for("2015-09-12-14-00ff.parquet").as_deref(), Some("dt=2015-09-12/14.parquet"));
-        for odd in ["", "2015-09-12", "2015-09-12-", "2015-09-12-14", "é015-09-12é14-0"] {
-            assert_eq!(meant_for(odd), None, "{odd}");
-        }
     }
 }

@@ -12,6 +12,7 @@
 //!   commit: a lane's commit needs the `seq` it was built on.
 //! - [`Keeper`]: final hours for plain readers, and a table that does not grow for ever; by one replica,
 //!   safe beside any others.
+//! - [`Keeper::rebuild`] and [`replace`]: corrections, from the records that bus and archive have.
 //! - [`show`](show()): the table as a person reads it; the lanes' rows of a key merged into one.
 //!
 //! No state is checkpointed: what a commit stores (`next`, `rewind`, `watermark`) and the records
@@ -35,6 +36,7 @@ mod histories;
 mod keeper;
 mod lane;
 mod parquet;
+mod rebuild;
 mod show;
 mod upkeep;
 pub mod window;
@@ -51,6 +53,7 @@ pub use definition::{Column, Columns, Definition, Op, complaints};
 pub use delta::{LaneId, Outcome, Positions, Snapshot};
 pub use keeper::{Keeper, Kept};
 pub use lane::{Lane, Sealed, Taken};
+pub use rebuild::{Rebuilt, Source, replace};
 pub use show::{View, show};
 
 use crate::{

@@ -13,9 +13,8 @@
 //! is: a clock that jumps ahead shortens it to the number of versions that always stay.
 
 use super::{
-    delta::{self, LIVE, LOG, LaneId, checkpoint_path, checkpoint_version, commit_version},
+    delta::{self, HourFile, LIVE, LOG, LaneId, REBUILT, STAGING, checkpoint_path, checkpoint_version, commit_version},
     files,
-    finalise::{STAGING, meant_for},
     keeper::Keeper,
 };
 use crate::{
@@ -95,6 +94,7 @@ impl Keeper {
     /// Deletes the table's files that nobody can read and nobody can commit any more; how many there were.
     pub(super) async fn vacuum(&mut self) -> Result<u64> {
         let live = self.store.list(&self.settings.path.join(LIVE)).await?;
+        let rebuilt = self.store.list(&self.settings.path.join(REBUILT)).await?;
         let staged = self.store.list(&self.settings.path.join(STAGING)).await?;
         let horizon = delta::horizon(&*self.store, &self.settings.path).await?;
         // After the listings: what was committed since then is known.
@@ -103,8 +103,14 @@ impl Keeper {
         let removed: Vec<_> = removed.map(|(path, _)| path.to_owned()).collect();
         let mut deleted = 0;
         for path in removed {
+            if HourFile::of_final(&path).is_some_and(|file| self.is_shown_instead(file)) {
+                continue;
+            }
             // Files of other programs are theirs to delete.
-            if LaneId::of_live_path(&path).is_some() || path.starts_with("dt=") {
+            if path.starts_with(&format!("{REBUILT}/"))
+                || path.starts_with("dt=")
+                || LaneId::of_live_path(&path).is_some()
+            {
                 deleted += u64::from(self.store.delete(&self.settings.path.join(&path)).await?);
                 self.pause.stepped();
             }
@@ -112,8 +118,11 @@ impl Keeper {
         }
         let mut left_over: Vec<_> = live.iter().map(|entry| format!("{LIVE}/{}", entry.name)).collect();
         left_over.retain(|path| self.is_left_over(path));
-        let is_there = |name: &&Entry| meant_for(&name.name).is_some_and(|path| self.snapshot.has(&path));
+        let is_there = |file: HourFile| self.snapshot.has(&file.final_path());
+        let is_there = |entry: &&Entry| HourFile::of_hidden(&entry.name).is_some_and(is_there);
         left_over.extend(staged.iter().filter(is_there).map(|entry| format!("{STAGING}/{}", entry.name)));
+        let rebuilt = rebuilt.iter().map(|entry| format!("{REBUILT}/{}", entry.name));
+        left_over.extend(rebuilt.filter(|path| self.is_outdated(path)));
         for path in left_over {
             rare("table.left_over_deleted");
             deleted += u64::from(self.store.delete(&self.settings.path.join(&path)).await?);
@@ -127,6 +136,18 @@ impl Keeper {
         let Some((lane, seq)) = LaneId::of_live_path(path) else { return false };
         let committed = self.snapshot.positions(lane).map_or(0, |positions| positions.seq);
         !self.snapshot.has(path) && !self.snapshot.remembers(path) && seq <= committed
+    }
+
+    /// Whether plain readers see this file of before until the hour's new one comes.
+    fn is_shown_instead(&self, file: HourFile) -> bool {
+        !self.snapshot.is_final(file.hour) || !self.snapshot.hidden_of(file.hour).is_empty()
+    }
+
+    /// Whether no version names this rebuilt hour and none ever will: there is one of its generation or a newer.
+    fn is_outdated(&self, path: &str) -> bool {
+        let Some(file) = HourFile::of_rebuilt(path) else { return false };
+        let newest = self.snapshot.generation_of(file.hour);
+        !self.snapshot.has(path) && !self.snapshot.remembers(path) && file.generation <= newest
     }
 
     async fn log(&self) -> Result<Vec<Entry>> {

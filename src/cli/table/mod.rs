@@ -1,10 +1,11 @@
 //! `howdah table`: commands on the live tables of a pipeline.
 
 mod ddl;
+mod rebuild;
 mod show;
 mod totals;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -12,9 +13,9 @@ pub use totals::totals;
 
 use super::{COMPLAINTS, DONE, block_on, pipelines};
 use crate::{
-    config::{StageKind, StoreSettings},
+    config::{Pipeline, StageKind, StoreSettings},
     fault::{Fault, Result},
-    table::Definition,
+    table::{Definition, Settings},
 };
 
 /// Commands on tables.
@@ -28,6 +29,15 @@ pub enum Command {
     #[command(after_help = "Example:\n  howdah table ddl pipelines/wikimedia.toml --for hive\n\n\
         Exit codes: 0 done, 1 the file has complaints")]
     Ddl(Statements),
+    /// Count final hours again, late records too, or the whole table
+    ///
+    /// Each hour is counted from all the records that bus and archive have of it; where its rows come out
+    /// other than they are, one commit corrects them. May run beside a running pipeline.
+    #[command(after_help = "Examples:\n  \
+        howdah table rebuild pipelines/wikimedia.toml --table edits --from 2015-09-12T14:00:00Z --to 2015-09-12T16:00:00Z\n  \
+        howdah table rebuild pipelines/wikimedia.toml --table edits --all\n\n\
+        Exit codes: 0 done, 1 the file has complaints or the hours are not final, 3 not reachable, 4 records are gone")]
+    Rebuild(rebuild::Rebuilding),
 }
 
 /// What to show.
@@ -64,7 +74,27 @@ pub fn run(command: &Command) -> Result<u8> {
     match command {
         Command::Show(arguments) => show(arguments),
         Command::Ddl(arguments) => ddl(arguments),
+        Command::Rebuild(arguments) => rebuild::run(arguments),
     }
+}
+
+/// The table of this name, which is its aggregator's or the last part of its path.
+///
+/// # Errors
+/// `User` if there is none, with the names that there are.
+pub(super) fn find<'p>(pipelines: &'p [Pipeline], name: &str, file: &Path) -> Result<(&'p Pipeline, &'p Settings)> {
+    let mut names = Vec::new();
+    for pipeline in pipelines {
+        for stage in &pipeline.stages {
+            if let StageKind::Aggregator(settings) = &stage.kind {
+                if stage.id.as_str() == name || settings.path.name() == name {
+                    return Ok((pipeline, settings));
+                }
+                names.push(stage.id.to_string());
+            }
+        }
+    }
+    Err(Fault::user(format!("no table {name:?} in {}; there are: {}", file.display(), names.join(", "))))
 }
 
 fn show(arguments: &Showing) -> Result<u8> {

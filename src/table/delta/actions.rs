@@ -32,6 +32,9 @@ pub const FINGERPRINT: &str = "howdah.fingerprint";
 /// Where the metadata keeps the number of the layout.
 pub const FORMAT_KEY: &str = "howdah.format";
 
+/// Where the metadata keeps how often the table was replaced, if it was.
+pub const GENERATION: &str = "howdah.generation";
+
 /// A line of a commit: one of these.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -156,12 +159,17 @@ impl Protocol {
 }
 
 impl MetaData {
-    /// The metadata of a new table.
+    /// The metadata of a new table; the least `generation` of its hours is 0, or above those of a table
+    /// that it replaces.
     ///
     /// # Errors
     /// `Internal`, which would be a mistake in the definition's code.
-    pub fn new(definition: &Definition, created: Millis) -> Result<Self> {
-        let configuration = [(FINGERPRINT.to_owned(), definition.text()?), (FORMAT_KEY.to_owned(), FORMAT.to_string())];
+    pub fn new(definition: &Definition, generation: u64, created: Millis) -> Result<Self> {
+        let fixed = [(FINGERPRINT.to_owned(), definition.text()?), (FORMAT_KEY.to_owned(), FORMAT.to_string())];
+        let mut configuration = BTreeMap::from(fixed);
+        if generation > 0 {
+            configuration.insert(GENERATION.to_owned(), generation.to_string());
+        }
         Ok(Self {
             id: fresh_uuid().to_string(),
             name: None,
@@ -169,7 +177,7 @@ impl MetaData {
             format: Format { provider: "parquet".to_owned(), options: BTreeMap::new() },
             schema_string: schema(&definition.columns()),
             partition_columns: vec!["dt".to_owned()],
-            configuration: configuration.into(),
+            configuration,
             created_time: Some(created),
         })
     }

@@ -91,7 +91,7 @@ pub struct Swap {
     pub commit: Uuid,
     /// The hour.
     pub hour: Hour,
-    /// The live files whose rows it holds, by their paths: all that the hour has.
+    /// The files whose rows it holds, by their paths: all that the hour has where plain readers do not see.
     pub merges: BTreeSet<String>,
     /// The merged file's path within the table.
     pub path: String,
@@ -121,7 +121,7 @@ impl Change for Swap {
             let at = format!("table {}, hour {}", snapshot.table(), self.hour);
             return Err(Fault::internal("an hour that is not final was about to be swapped").at(at));
         }
-        if !snapshot.live_of(self.hour).map(|(path, _)| path).eq(self.merges.iter().map(String::as_str)) {
+        if snapshot.hidden_of(self.hour) != self.merges {
             rare("table.merged_others");
             return Ok(Verdict::Superseded(Vec::new()));
         }
@@ -129,8 +129,8 @@ impl Change for Swap {
     }
 
     fn actions(&self, snapshot: &Snapshot, now: Millis) -> Vec<Action> {
-        let remove = |file: &super::File| Remove { data_change: false, ..Remove::new(&file.add, now) };
-        let removes = snapshot.live_of(self.hour).map(|(_, file)| remove(file));
+        let merged = snapshot.hidden().filter(|(path, _)| self.merges.contains(*path));
+        let removes = merged.map(|(_, file)| Remove { data_change: false, ..Remove::new(&file.add, now) });
         let mut actions: Vec<_> = removes.map(|remove| Action { remove: Some(remove), ..Action::default() }).collect();
         let add = Add { data_change: false, ..Add::new(&self.path, &self.facts, now) };
         actions.push(Action { add: Some(add), ..Action::default() });

@@ -3,14 +3,18 @@
 //! A change is judged against the newest snapshot, and if it fits, the next version is put if absent.
 //! Whoever loses that race starts over with what stands there now: nothing judged against an older
 //! version counts. What it takes to fit is the change's own rule: [`Lanes`](super::Lanes) for counts,
-//! [`Close`](super::Close) and [`Swap`](super::Swap) for final hours.
+//! [`Close`](super::Close) and [`Swap`](super::Swap) for final hours, [`Rebuild`](super::Rebuild) and
+//! [`Replace`](super::Replace) for corrections.
 //!
 //! A put counts only if the snapshot it was built on is proven *afterwards*
 //! ([`Snapshot::prove`]). Old versions are cleaned away from the oldest on; a writer frozen for longer
 //! than that would otherwise fill a hole that nobody reads any more and take it for a commit. To look
 //! whether the version before still stands is not enough: that may be another sleeper's left-over.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -50,6 +54,16 @@ pub trait Change: Send + Sync {
 
     /// The lanes that it changes.
     fn lanes(&self) -> Vec<LaneId>;
+
+    /// What its readers are told beside.
+    fn parameters(&self) -> BTreeMap<String, Value> {
+        BTreeMap::new()
+    }
+
+    /// Whether it makes the table a function of something else.
+    fn redefines(&self) -> bool {
+        false
+    }
 }
 
 /// What a change is against a version.
@@ -98,7 +112,7 @@ pub async fn create(
             let lines = actions::to_lines(&[
                 Action { commit_info: Some(info), ..Action::default() },
                 Action { protocol: Some(Protocol::OURS), ..Action::default() },
-                Action { meta_data: Some(MetaData::new(definition, now)?), ..Action::default() },
+                Action { meta_data: Some(MetaData::new(definition, 0, now)?), ..Action::default() },
             ])?;
             if !decide(store, pause, &version_path(table, 0), lines.into()).await?.mine {
                 rare("table.created_by_another");
@@ -128,7 +142,9 @@ pub async fn commit(
 ) -> Result<Outcome> {
     for _ in 0..RACES {
         snapshot.refresh(store).await?;
-        same_definition(snapshot, definition)?;
+        if !change.redefines() {
+            same_definition(snapshot, definition)?;
+        }
         match change.judge(snapshot)? {
             Verdict::Fits => {}
             Verdict::Landed(version) => return conclude(store, pause, snapshot, change, version).await,
@@ -139,6 +155,7 @@ pub async fn commit(
         }
         let version = snapshot.version() + 1;
         let info = CommitInfo::new(now, change.operation(), change.commit());
+        let info = CommitInfo { operation_parameters: change.parameters(), ..info };
         let mut actions = vec![Action { commit_info: Some(info), ..Action::default() }];
         actions.extend(change.actions(snapshot, now));
         let lines: Bytes = actions::to_lines(&actions)?.into();
@@ -203,7 +220,8 @@ fn same_definition(snapshot: &Snapshot, definition: &Definition) -> Result<()> {
         return Ok(());
     }
     Err(Fault::user(format!(
-        "table {} was made by other settings ({}): give the table a new path, or go back to its settings",
+        "table {} was made by other settings ({}). There are three ways on: give the table a new path; or count it \
+         all again by these settings, with `howdah table rebuild FILE --table NAME --all`; or go back to its settings",
         snapshot.table(),
         differences.join("; ")
     )))

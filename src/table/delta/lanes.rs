@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 use super::{
     LaneId, Positions, Snapshot,
-    actions::{self, Action, Add, FileFacts, Remove, Txn, WHAT},
+    actions::{Action, Add, FileFacts, Remove},
     commit::{Change, Verdict},
+    rebuilding::stored,
 };
 use crate::{
     failpoint::rare,
@@ -105,13 +106,7 @@ impl Change for Lanes {
     fn actions(&self, snapshot: &Snapshot, now: Millis) -> Vec<Action> {
         let mut actions = Vec::new();
         for LaneChange { lane, positions, files, .. } in &self.lanes {
-            let whole = |number: u64| i64::try_from(number).ok();
-            let versions = [whole(positions.seq), whole(positions.next), whole(positions.rewind), positions.watermark];
-            for (what, version) in WHAT.into_iter().zip(versions) {
-                let app_id = actions::app_id(snapshot.id(), *lane, what);
-                let txn = |version| Txn { app_id, version, last_updated: Some(now) };
-                actions.extend(version.map(|version| Action { txn: Some(txn(version)), ..Action::default() }));
-            }
+            actions.extend(stored(snapshot.id(), *lane, *positions, now));
             for NewFile { path, facts, .. } in files {
                 let replaced = snapshot.live(*lane).filter(|(_, file)| file.hour == Some(facts.hour));
                 actions.extend(replaced.map(|(_, file)| {

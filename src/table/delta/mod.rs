@@ -24,8 +24,10 @@
 //! its hour and holds that hour of that lane completely. Names hold no character that the format
 //! would have escaped. Plain readers skip the folder because of its name.
 //!
+//! A rebuilt hour is `_rebuilt/<day>-<hour>-<generation>-<uuid>.parquet` until plain readers see it, too.
+//!
 //! The table's definition lies in the metadata's configuration as `howdah.fingerprint`, the number
-//! of this layout as `howdah.format`.
+//! of this layout as `howdah.format`, and how often the table was replaced as `howdah.generation`.
 //!
 //! The log does not grow for ever: every so often a [`checkpoint`] holds a version whole, and versions
 //! that are old enough are deleted. Before that a marker `_cleaned/<version, 20 digits>` says up to where.
@@ -34,7 +36,9 @@ mod actions;
 pub mod checkpoint;
 mod closing;
 mod commit;
+mod hourfile;
 mod lanes;
+mod rebuilding;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -46,7 +50,9 @@ use uuid::Uuid;
 pub use actions::FileFacts;
 pub use closing::{Close, Swap};
 pub use commit::{Change, Outcome, Verdict, commit, create};
+pub use hourfile::HourFile;
 pub use lanes::{LaneChange, Lanes, NewFile};
+pub use rebuilding::{Rebuild, Replace};
 pub use snapshot::{File, Positions, Snapshot};
 
 use crate::{
@@ -60,6 +66,12 @@ pub const LOG: &str = "_delta_log";
 
 /// The folder of the live files, within the table's.
 pub const LIVE: &str = "_live";
+
+/// The folder of whole hours on their way to plain readers, within the table's.
+pub const STAGING: &str = "_final";
+
+/// The folder of rebuilt hours that plain readers do not see yet, within the table's.
+pub const REBUILT: &str = "_rebuilt";
 
 /// The folder of the markers that say which versions are gone, within the table's.
 pub const CLEANED: &str = "_cleaned";

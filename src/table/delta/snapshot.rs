@@ -9,13 +9,13 @@
 //! [`prove`](Snapshot::prove) asks for *after* the reading: as long as no marker is above the first
 //! version that was read, everything from there on stood there and is the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
 use super::{
-    FORMAT, LIVE, LOG, LaneId,
-    actions::{self, Action, Add, FINGERPRINT, FORMAT_KEY, MetaData, Protocol, Remove, Txn},
+    FORMAT, HourFile, LIVE, LOG, LaneId, REBUILT,
+    actions::{self, Action, Add, FINGERPRINT, FORMAT_KEY, GENERATION, MetaData, Protocol, Remove, Txn},
     checkpoint, checkpoint_path, checkpoint_version, horizon, version_path,
 };
 use crate::{
@@ -238,9 +238,55 @@ impl Snapshot {
         self.under(format!("{LIVE}/"))
     }
 
-    /// The live files of one hour, of all lanes.
-    pub fn live_of(&self, hour: Hour) -> impl Iterator<Item = (&str, &File)> {
-        self.all_live().filter(move |(_, file)| file.hour == Some(hour))
+    /// The files that plain readers do not see: live ones, and hours that were rebuilt.
+    pub fn hidden(&self) -> impl Iterator<Item = (&str, &File)> {
+        self.all_live().chain(self.under(format!("{REBUILT}/")))
+    }
+
+    /// Those of one hour.
+    pub fn hidden_of(&self, hour: Hour) -> BTreeSet<String> {
+        let of_hour = self.hidden().filter(|(_, file)| file.hour == Some(hour));
+        of_hour.map(|(path, _)| path.to_owned()).collect()
+    }
+
+    /// All files of one hour, by their paths.
+    ///
+    /// # Errors
+    /// `User` if another program has put files of its own into the hour's day.
+    pub fn files_of(&self, hour: Hour) -> Result<BTreeSet<String>> {
+        let mut files = self.hidden_of(hour);
+        for (path, file) in self.under(format!("dt={}/", hour.date())) {
+            match file.hour {
+                Some(other) if other == hour => drop(files.insert(path.to_owned())),
+                Some(_) => {}
+                None => {
+                    let text = "another program has put this file into the table, and which hour it holds is not known";
+                    return Err(Fault::user(text).at(self.table.join(path)));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// The least generation of an hour; see [`HourFile`].
+    pub fn generation(&self) -> u64 {
+        self.meta.configuration.get(GENERATION).and_then(|generation| generation.parse().ok()).unwrap_or(0)
+    }
+
+    /// The largest generation of an hour's files; see [`HourFile`].
+    pub fn generation_of(&self, hour: Hour) -> u64 {
+        let seen = self.under(format!("dt={}/", hour.date())).filter_map(|(path, _)| HourFile::of_final(path));
+        let rebuilt = self.under(format!("{REBUILT}/{}-", hour.date()));
+        let files = seen.chain(rebuilt.filter_map(|(path, _)| HourFile::of_rebuilt(path)));
+        let largest = files.filter(|file| file.hour == hour).map(|file| file.generation).max();
+        largest.unwrap_or(0).max(self.generation())
+    }
+
+    /// The generation of all that the table ever had, at most.
+    pub fn newest_generation(&self) -> u64 {
+        let paths = self.files().map(|(path, _)| path).chain(self.removed().map(|(path, _)| path));
+        let files = paths.filter_map(|path| HourFile::of_final(path).or_else(|| HourFile::of_rebuilt(path)));
+        files.map(|file| file.generation).max().unwrap_or(0).max(self.generation())
     }
 
     fn under(&self, prefix: String) -> impl Iterator<Item = (&str, &File)> {
@@ -316,6 +362,11 @@ impl Snapshot {
                 self.protocol = protocol;
             }
             if let Some(meta) = &action.meta_data {
+                if meta.id != self.meta.id {
+                    // Another table in the place of this one.
+                    self.lanes.clear();
+                    self.txns.clear();
+                }
                 self.meta = meta.clone();
             }
             if let Some(remove) = &action.remove {

@@ -24,7 +24,7 @@ mod row;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 pub use grid::{Grid, Hour, MAX_WINDOW, rfc3339};
 pub use reading::Plan;
@@ -123,6 +123,11 @@ impl Windows {
             windows.entry(row.window_start).or_default().insert(key.into(), row.cells.into());
         }
         self.hours.insert(hour, Open { first: rewind, changed: false, committed: true, windows });
+    }
+
+    /// Forgets all hours but those that begin within `range`.
+    pub fn keep_only(&mut self, range: &Range<Millis>) {
+        self.hours.retain(|hour, _| range.contains(&hour.start()));
     }
 
     /// Whether this hour is final under the committed watermark.
