@@ -12,7 +12,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 
 use self::check::check;
-use super::{Committer, Keeper, Lane, LaneId, MeasureKind, Outcome, Proposal, Settings, Taken, testing};
+use super::{Committer, Keeper, Lane, LaneId, MeasureKind, Outcome, Proposal, Settings, Source, Taken, testing};
 use crate::{
     bus::{Bus, Cleanup, SharedBus, TopicInfo, TopicSpec, model::Payload},
     failpoint::tests_only::taken,
@@ -43,9 +43,12 @@ const RARE_SWIFT: &[&str] = &[
     "table.cleaned_while_loading",
     "table.final_again",
     "table.final_stands",
+    "table.final_too_late",
     "table.left_over_deleted",
     "table.log_cleaned",
     "table.not_final_after_all",
+    "table.rebuild_again",
+    "table.rebuilt_by_another",
     "table.slept_too_long",
     "table.swapped_by_another",
 ];
@@ -149,6 +152,34 @@ async fn life(parts: &Parts) -> Result<()> {
     }
 }
 
+/// Who counts final hours again, now and then, while all goes on.
+async fn corrector(parts: Parts) -> Fault {
+    let mut attempt = 0;
+    loop {
+        match correct(&parts).await {
+            Err(fault) if fault.retry == Retry::Never => return fault,
+            _ => attempt += 1,
+        }
+        parts.pause.pause(attempt).await;
+    }
+}
+
+async fn correct(parts: &Parts) -> Result<()> {
+    let (store, pause, clock) = (parts.store.clone(), parts.pause.clone(), parts.clock.clone());
+    let mut keeper = Keeper::open(&settings(), store, pause, clock).await?;
+    loop {
+        keeper.snapshot.follow(&*parts.store).await?;
+        if let Some(until) = keeper.snapshot.final_until() {
+            let from = until - fastrand::i64(1..8) * HOUR;
+            let source = Source { bus: &*parts.bus, despite_gaps: false };
+            keeper
+                .rebuild(&parts.topic, &(from..from + fastrand::i64(1..4).min((until - from) / HOUR) * HOUR), &source)
+                .await?;
+        }
+        parts.pause.pause(1 + fastrand::u32(..3)).await;
+    }
+}
+
 /// A round of the keeper.
 async fn keep(parts: &Parts, keeper: &mut Option<Keeper>, topic: &TopicInfo) -> Result<()> {
     if keeper.is_none() {
@@ -196,6 +227,7 @@ fn history(seed: u64, swift: bool) -> Result<(), String> {
     };
     // Two owners of each replica: one of them is the other's zombie.
     let owners: Vec<_> = (0..replicas * 2).map(|n| (sim.owner(), n % replicas)).collect();
+    let correctors: Vec<_> = (0..if swift { sim.below(3) } else { 0 }).map(|_| sim.owner()).collect();
     let mut now = world.clock().now();
     let blackout = sim.one_in(24);
     for round in 0..8 + sim.below(if swift { 40 } else { 10 }) {
@@ -207,7 +239,8 @@ fn history(seed: u64, swift: bool) -> Result<(), String> {
             (false, false) => Weather::rough(),
         });
         now = now.max(world.clock().now());
-        let (owner, _) = owners[sim.below(owners.len())];
+        let all: Vec<_> = owners.iter().map(|&(owner, _)| owner).chain(correctors.iter().copied()).collect();
+        let owner = all[sim.below(all.len())];
         if swift {
             world.clock().advance(sim.below(50) as Millis * MINUTE);
         }
@@ -232,10 +265,16 @@ fn history(seed: u64, swift: bool) -> Result<(), String> {
                 sim.spawn(owner, aggregator(parts));
             }
         }
+        for &owner in &correctors {
+            if !sim.is_alive(owner) && sim.one_in(2) {
+                let parts = parts(&sim, owner, 0);
+                sim.spawn(owner, corrector(parts));
+            }
+        }
         let steps = if dark { 3_000 } else { sim.below(if swift { 400 } else { 80 }) };
         sim.run(steps);
     }
-    owners.iter().for_each(|&(owner, _)| sim.kill(owner));
+    owners.iter().map(|&(owner, _)| owner).chain(correctors).for_each(|owner| sim.kill(owner));
     sim.calm();
     reported.set(num_partitions);
     let high = |partition| {

@@ -52,7 +52,7 @@ pub fn check(sim: &Sim, topic: &TopicInfo, ends: [Offset; 3]) -> Result<(), Stri
         }
         if number == last || number == chosen {
             let found = rows(&ever, &folder, state.live.keys())?;
-            let expected = recompute(sim, topic, &state.cuts)?;
+            let expected = recompute(sim, topic, &state)?;
             if found != expected {
                 return Err(format!("version {number} holds {found:?} instead of {expected:?}"));
             }
@@ -68,38 +68,53 @@ pub fn check(sim: &Sim, topic: &TopicInfo, ends: [Offset; 3]) -> Result<(), Stri
     if let Some(partition) = (0..topic.num_partitions).find(is_missing) {
         return Err(format!("partition {partition} was never committed"));
     }
-    check_final(sim, &files, &folder, &state, &recompute(sim, topic, &state.cuts)?)?;
+    check_final(&files, &folder, &state, &recompute(sim, topic, &state)?)?;
+    check_changes(sim, &folder)?;
     check_load(sim, &state)
 }
 
-/// Plain readers see the final hours, each in its file, and nothing else; and they always did.
-fn check_final(
-    sim: &Sim,
-    files: &BTreeMap<String, Bytes>,
-    folder: &str,
-    state: &State,
-    expected: &Rows,
-) -> Result<(), String> {
+/// Plain readers see the final hours, each in one file, and nothing else; one that was rebuilt in its file of
+/// before until the new one is there.
+fn check_final(files: &BTreeMap<String, Bytes>, folder: &str, state: &State, expected: &Rows) -> Result<(), String> {
     let until = state.until.unwrap_or(Millis::MIN);
     let mut final_rows: BTreeMap<String, Rows> = BTreeMap::new();
     for ((start, wiki), edits) in expected.iter().filter(|((start, _), _)| *start < until) {
         let hour = rfc3339(start.div_euclid(HOUR) * HOUR);
-        let path = format!("dt={}/{}.parquet", &hour[..10], &hour[11..13]);
-        final_rows.entry(path).or_default().insert((*start, wiki.clone()), *edits);
+        final_rows.entry(hour).or_default().insert((*start, wiki.clone()), *edits);
     }
     let plain = files.keys().filter_map(|path| path.strip_prefix(folder)).filter(|path| path.starts_with("dt="));
     let plain: Vec<_> = plain.map(str::to_owned).collect();
-    if !plain.iter().eq(final_rows.keys()) {
-        return Err(format!("plain readers see {plain:?} instead of {:?}", final_rows.keys()));
+    if !plain.iter().eq(state.shown.values()) || !state.shown.keys().eq(final_rows.keys()) {
+        return Err(format!("plain readers see {plain:?} instead of {:?} of {:?}", state.shown, final_rows.keys()));
     }
-    for (path, expected) in &final_rows {
+    for (hour, expected) in &final_rows {
+        let path = &state.shown[hour];
         let found = rows(files, folder, std::iter::once(path))?;
-        if found != *expected {
+        if state.live.contains_key(path) && found != *expected {
             return Err(format!("{path} holds {found:?} instead of {expected:?}"));
         }
     }
-    match sim.world().visible_changes().into_iter().find(|change| !matches!(change.what, What::Appeared | What::Lost)) {
-        Some(change) => Err(format!("a plain reader saw {change:?}")),
+    Ok(())
+}
+
+/// No plain reader ever saw two files of an hour, nor one change, nor one go but for a newer one.
+fn check_changes(sim: &Sim, folder: &str) -> Result<(), String> {
+    let mut seen: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
+    for change in sim.world().visible_changes() {
+        let Some(path) = change.path.strip_prefix(folder).filter(|path| path.starts_with("dt=")) else { continue };
+        let hour = path["dt=".len()..].split(['-', '.']).take(3).collect::<Vec<_>>().join("-");
+        let files = seen.entry(hour).or_default();
+        match change.what {
+            What::Appeared => drop(files.insert(path.to_owned(), true)),
+            What::Vanished | What::Lost => drop(files.insert(path.to_owned(), false)),
+            What::Changed | What::Torn => return Err(format!("a plain reader saw {change:?}")),
+        }
+        if files.values().filter(|seen| **seen).count() > 1 {
+            return Err(format!("a plain reader saw {change:?} beside another file: {files:?}"));
+        }
+    }
+    match seen.iter().find(|(_, files)| files.values().all(|seen| !seen)) {
+        Some((hour, files)) => Err(format!("hour {hour} is gone for plain readers: {files:?}")),
         None => Ok(()),
     }
 }
@@ -129,12 +144,16 @@ struct State {
     live: BTreeMap<String, ()>,
     cuts: BTreeMap<Partition, Vec<Cut>>,
     until: Option<Millis>,
+    /// Of each hour the file that plain readers saw last.
+    shown: BTreeMap<String, String>,
+    /// Of each hour that was rebuilt, up to where its records were counted.
+    rebuilt: BTreeMap<String, BTreeMap<Partition, Offset>>,
 }
 
 impl State {
     /// Takes one version's actions, as the Delta protocol reads them.
     fn apply(&mut self, text: &[u8]) -> Result<(), String> {
-        let Self { live, cuts, .. } = self;
+        let Self { live, cuts, shown, rebuilt, .. } = self;
         let mut stored: BTreeMap<Partition, BTreeMap<String, i64>> = BTreeMap::new();
         let mut closed = None;
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -143,6 +162,19 @@ impl State {
                 if live.insert(path.to_owned(), ()).is_some() {
                     return Err(format!("{path} is added twice"));
                 }
+                let hour = action["add"]["tags"]["howdah.hour"].as_str().ok_or("an hour")?;
+                if path.starts_with("dt=") {
+                    shown.insert(hour.to_owned(), path.to_owned());
+                }
+            } else if action["commitInfo"]["operation"] == "REBUILD HOUR" {
+                let told =
+                    |name: &str| action["commitInfo"]["operationParameters"][name].as_str().ok_or(name.to_owned());
+                let lane = |text: &str| {
+                    let (lane, next) = text.split_once('@')?;
+                    Some((lane.rsplit('-').next()?.parse().ok()?, next.parse().ok()?))
+                };
+                let counted: Option<_> = told("counted")?.split(' ').map(lane).collect();
+                rebuilt.insert(told("hour")?.to_owned(), counted.ok_or("what was counted")?);
             } else if let Some(path) = action["remove"]["path"].as_str() {
                 live.remove(path).ok_or(format!("{path} is removed and was not there"))?;
             } else if let Some(app) = action["txn"]["appId"].as_str() {
@@ -204,10 +236,10 @@ fn rows<'p>(
 }
 
 /// The rule, written once more: what lies between two commits is judged by the watermark of the
-/// first.
-fn recompute(sim: &Sim, topic: &TopicInfo, cuts: &BTreeMap<Partition, Vec<Cut>>) -> Result<Rows, String> {
+/// first. An hour that was rebuilt has all there was at that time.
+fn recompute(sim: &Sim, topic: &TopicInfo, state: &State) -> Result<Rows, String> {
     let mut rows = Rows::new();
-    for (&partition, cuts) in cuts {
+    for (&partition, cuts) in &state.cuts {
         let records = sim.world().records_ever(topic.id, partition);
         let (mut from, mut judge, mut newest) = (0, None, None);
         for cut in cuts {
@@ -220,7 +252,10 @@ fn recompute(sim: &Sim, topic: &TopicInfo, cuts: &BTreeMap<Partition, Vec<Cut>>)
                 }
                 newest = newest.max(Some(time));
                 let end = time.div_euclid(HOUR) * HOUR + HOUR;
-                let late = judge.is_some_and(|judge: Millis| judge >= end + 600_000);
+                let late = match state.rebuilt.get(&rfc3339(end - HOUR)) {
+                    Some(counted) => counted.get(&partition).is_none_or(|next| record.offset >= *next),
+                    None => judge.is_some_and(|judge: Millis| judge >= end + 600_000),
+                };
                 let canary = event["meta"]["domain"] == "canary";
                 if let (Some(wiki), false, false) = (event["wiki"].as_str(), late, canary) {
                     *rows.entry((time.div_euclid(MINUTE) * MINUTE, wiki.to_owned())).or_default() += 1;
