@@ -190,7 +190,9 @@ impl BackedBus {
         if let Some(dead) = self.bus.topic(&topic.name.dead_letters()).await? {
             for partition in 0..dead.num_partitions {
                 let ends = self.bus.watermarks(&dead, partition).await?;
-                for letter in read_range(&*self.bus, &dead, partition, ends.low, ends.high).await? {
+                let letters = read_range(&*self.bus, &dead, partition, ends.low, ends.high).await?;
+                // A null says that one was sent again.
+                for letter in letters.into_iter().filter(|letter| letter.value.is_some()) {
                     let key = letter.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
                     let offset = key.and_then(|key| key.strip_prefix(&prefix)?.parse::<Offset>().ok());
                     let offset = offset.filter(|offset| (batch.from..batch.to).contains(offset));

@@ -33,6 +33,7 @@ mod lane;
 mod naming;
 mod pack;
 mod recall;
+pub mod replay;
 mod segment;
 pub mod verify;
 

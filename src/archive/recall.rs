@@ -261,4 +261,4 @@ impl Segment {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

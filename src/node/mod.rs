@@ -23,7 +23,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use wiring::{archive_of, open_bus_read_only, open_store, open_store_to_read};
+pub use wiring::{archive_of, open_bus, open_bus_read_only, open_store, open_store_to_read, router};
 
 use crate::{
     actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester},

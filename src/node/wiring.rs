@@ -17,7 +17,7 @@ use crate::{
         SharedBus,
         embedded::{EmbeddedBus, Settings},
     },
-    collect,
+    collect::{self, route::Router},
     config::{BusSettings, Pipeline, Stage, StageKind, StoreSettings},
     disk,
     fault::{Fault, Result},
@@ -67,6 +67,25 @@ pub async fn open_store_to_read(settings: &StoreSettings) -> Result<SharedStore>
 pub fn open_bus_read_only(settings: &BusSettings) -> Result<SharedBus> {
     let BusSettings::Embedded { path } = settings;
     Ok(Arc::new(EmbeddedBus::open_read_only(path)?))
+}
+
+/// The bus of these settings, to write to it while no other process does.
+///
+/// # Errors
+/// Those of opening it; `User` if another process has it open.
+pub fn open_bus(settings: &BusSettings) -> Result<SharedBus> {
+    let BusSettings::Embedded { path } = settings;
+    Ok(Arc::new(EmbeddedBus::open(Settings { path: path.clone() }, Arc::new(SystemClock))?))
+}
+
+/// What gives a record of this topic the key and the partition that the pipeline gives it.
+pub fn router(pipeline: &Pipeline, topic: &TopicName, num_partitions: u32) -> Router {
+    let ingester = pipeline.stages.iter().find_map(|stage| match &stage.kind {
+        StageKind::Ingester { collector, settings } if settings.topic == *topic => Some((collector, settings)),
+        _ => None,
+    });
+    let source = ingester.map_or_else(String::new, |(collector, _)| format!("{}/{collector}", pipeline.id));
+    Router::new(ingester.and_then(|(_, settings)| settings.key.as_ref()), &source, num_partitions)
 }
 
 /// The bus as a reader of this topic has it: with the archive behind it that the pipeline makes of it, if

@@ -28,6 +28,9 @@ use crate::{
 /// How often an hour is begun again because somebody else was at it.
 const TRIES: u32 = 10;
 
+/// So many rows of a lane are held in memory; at some hundred bytes each.
+const MAX_ROWS: usize = 500_000;
+
 /// Where a rebuild takes its records from.
 pub struct Source<'a> {
     /// A bus, perhaps with an archive behind it.
@@ -43,6 +46,8 @@ pub struct Rebuilt {
     pub changed: Vec<Hour>,
     /// Hours that were right.
     pub same: u64,
+    /// Where it ended: before the end of the range if the hours have more rows than fit in memory.
+    pub until: Millis,
     /// Records that were read.
     pub records: u64,
     /// Up to where each lane was read.
@@ -54,8 +59,8 @@ pub struct Rebuilt {
 impl Keeper {
     /// Rebuilds the hours that begin within `range`, all of them final.
     ///
-    /// Reads each lane's records from `from − future_bound` (bus time) up to what the lane has committed,
-    /// and holds the rows of these hours in memory.
+    /// Reads each lane's records from the beginning of the range less `future_bound` (bus time) up to what the
+    /// lane has committed. What does not fit in memory is left for another call ([`Rebuilt::until`]).
     ///
     /// # Errors
     /// `User` if not all of the range is final; [`Kind::Lost`] if records are gone that may belong to it,
@@ -75,6 +80,7 @@ impl Keeper {
             return Err(self.incomplete(&rebuilt.gaps));
         }
         let stands = self.snapshot.files().filter_map(|(_, file)| file.hour).map(|hour| (hour, Vec::new()));
+        let range = range.start..rebuilt.until;
         let mut hours: BTreeMap<Hour, Vec<Row>> = stands.filter(|(hour, _)| range.contains(&hour.start())).collect();
         hours.extend(rows);
         for (hour, rows) in hours {
@@ -97,7 +103,7 @@ impl Keeper {
     ) -> Result<(BTreeMap<Hour, Vec<Row>>, Rebuilt)> {
         let columns = self.snapshot.definition().columns();
         let mut hours = BTreeMap::<Hour, Merged<'_>>::new();
-        let mut rebuilt = Rebuilt::default();
+        let mut rebuilt = Rebuilt { until: range.end, ..Rebuilt::default() };
         // In the order in which an hour's live files are merged: sums of fractions depend on it.
         let mut lanes: Vec<_> = self.snapshot.lanes().filter(|(lane, _)| lane.topic == topic.id).collect();
         lanes.sort_by_key(|(lane, _)| lane.to_string());
@@ -115,7 +121,7 @@ impl Keeper {
                 gone.records(&batch.records);
                 rebuilt.records += batch.records.len() as u64;
                 windows.take(&batch.records);
-                windows.keep_only(range);
+                rebuilt.until = windows.keep_only(&(range.start..rebuilt.until), MAX_ROWS);
             }
             rebuilt.counted.insert(lane, positions.next);
             rebuilt.gaps.extend(gone.all().into_iter().map(|hole| (lane, hole)));
@@ -124,7 +130,8 @@ impl Keeper {
                 hour.rows.into_iter().for_each(|row| merged.add(row));
             }
         }
-        Ok((hours.into_iter().map(|(hour, merged)| (hour, merged.rows())).collect(), rebuilt))
+        let hours = hours.into_iter().filter(|(hour, _)| hour.start() < rebuilt.until);
+        Ok((hours.map(|(hour, merged)| (hour, merged.rows())).collect(), rebuilt))
     }
 
     /// Commits these rows for the hour if it has others; whether it had.

@@ -2,6 +2,7 @@
 //! What went in comes from a server of the test's own; what came out is judged by `tests/judge`,
 //! which shares no code with howdah.
 
+mod again;
 mod archive_verify;
 mod bad_input;
 mod damage;

@@ -11,10 +11,10 @@ use crate::{
     sim::Sim,
 };
 
-struct Archived {
-    sim: Sim,
-    topic: TopicInfo,
-    parts: Parts,
+pub struct Archived {
+    pub sim: Sim,
+    pub topic: TopicInfo,
+    pub parts: Parts,
 }
 
 fn now<T>(future: impl Future<Output = T>) -> T {
@@ -23,7 +23,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 
 /// Two hundred offsets: lines, empty lines, nulls, records with a newline, markers; archived in small
 /// segments, but for the last few.
-fn archived(seed: u64, codec: Codec) -> Archived {
+pub fn archived(seed: u64, codec: Codec) -> Archived {
     let mut sim = Sim::new(seed);
     let (world, owner) = (sim.world().clone(), sim.owner());
     let topic = world.topic(&histories::spec("t"));
@@ -60,6 +60,19 @@ impl Archived {
     /// All of the bus as it was, without what an archive does not keep.
     fn records(&self) -> Vec<Record> {
         self.sim.world().records_ever(self.topic.id, 0)
+    }
+
+    /// The records that are lines of the archive, or will be.
+    pub fn lines(&self) -> Vec<Record> {
+        let is_line = |record: &Record| record.value.as_ref().is_some_and(|value| !value.contains(&b'\n'));
+        self.records().into_iter().filter(is_line).collect()
+    }
+
+    /// Where the archive ends.
+    pub fn recalled_to(&self) -> Offset {
+        let mut recall = self.recall(0);
+        while now(recall.next()).unwrap().is_some() {}
+        recall.position()
     }
 
     fn backed(&self) -> BackedBus {

@@ -17,9 +17,6 @@ use crate::{
     table::{Keeper, LaneId, Settings, Source, replace, window::rfc3339},
 };
 
-/// Hours are counted in passes of at most so much, so that their rows fit in memory.
-const PASS: Millis = 24 * 3_600_000;
-
 /// What to count again.
 #[derive(Args)]
 pub struct Rebuilding {
@@ -109,8 +106,7 @@ async fn hours(
     let source = Source { bus: &**bus, despite_gaps };
     let (mut changed, mut same, mut from) = (0, 0, range.start);
     while from < range.end {
-        let to = range.end.min(grid.end_of(grid.hour_of(from.saturating_add(PASS - 1))));
-        let rebuilt = keeper.rebuild(topic, &(from..to), &source).await?;
+        let rebuilt = keeper.rebuild(topic, &(from..range.end), &source).await?;
         for hour in &rebuilt.changed {
             println!("{hour}: other rows than before");
         }
@@ -122,8 +118,8 @@ async fn hours(
             );
         }
         (changed, same) = (changed + rebuilt.changed.len() as u64, same + rebuilt.same);
-        println!("{} to {}: {} records read", rfc3339(from), rfc3339(to), grouped(rebuilt.records));
-        from = to;
+        println!("{} to {}: {} records read", rfc3339(from), rfc3339(rebuilt.until), grouped(rebuilt.records));
+        from = rebuilt.until;
     }
     println!("{}: {changed} hours corrected, {same} were right", settings.path);
     if changed > 0 {

@@ -125,9 +125,20 @@ impl Windows {
         self.hours.insert(hour, Open { first: rewind, changed: false, committed: true, windows });
     }
 
-    /// Forgets all hours but those that begin within `range`.
-    pub fn keep_only(&mut self, range: &Range<Millis>) {
+    /// Forgets all hours but those that begin within `range`, and of these the last ones where there are more
+    /// than `max_rows`; when the first of those begins, else the range's end.
+    pub fn keep_only(&mut self, range: &Range<Millis>, max_rows: usize) -> Millis {
         self.hours.retain(|hour, _| range.contains(&hour.start()));
+        let mut num_rows = 0;
+        let too_many = |(&hour, open): (&Hour, &Open)| {
+            // The first hour is kept, however large: there has to be an end.
+            let is_first = num_rows == 0;
+            num_rows += open.windows.values().map(BTreeMap::len).sum::<usize>();
+            (num_rows > max_rows && !is_first).then_some(hour)
+        };
+        let Some(hour) = self.hours.iter().find_map(too_many) else { return range.end };
+        self.hours.split_off(&hour);
+        hour.start()
     }
 
     /// Whether this hour is final under the committed watermark.

@@ -272,3 +272,22 @@ fn rows_taken_back_from_a_commit_are_as_good_as_a_replay() {
         assert_eq!(of(&mut restored), expected, "seed {seed}");
     }
 }
+
+#[test]
+fn no_more_rows_are_kept_than_fit_but_for_the_first_hour() {
+    let check = |max_rows: usize, until: Millis, rows: usize| {
+        let mut windows = Windows::new(plan(), None);
+        let records: Vec<_> = (0..180).map(|minute| edit(minute, TEN + 60_000 * minute as Millis, "enwiki")).collect();
+        windows.take(&records);
+        assert_eq!(windows.keep_only(&(TEN..TEN + 3 * HOUR), max_rows), until, "{max_rows}");
+        assert_eq!(edits(&windows.seal(180, None)).len(), rows, "{max_rows}");
+    };
+    check(180, TEN + 3 * HOUR, 180);
+    check(179, TEN + 2 * HOUR, 120);
+    check(119, TEN + HOUR, 60);
+    check(1, TEN + HOUR, 60);
+    let mut windows = Windows::new(plan(), None);
+    windows.take(&[edit(0, TEN - 1, "a"), edit(1, TEN, "b"), edit(2, TEN + HOUR, "c")]);
+    windows.keep_only(&(TEN..TEN + HOUR), 10);
+    assert_eq!(edits(&windows.seal(3, None)), [(TEN, "b".to_owned(), 1)]);
+}

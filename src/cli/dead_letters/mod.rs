@@ -1,5 +1,7 @@
 //! `howdah dead-letters`: what could not be used, and why.
 
+mod resend;
+
 use std::{
     collections::BTreeMap,
     io::{self, Write},
@@ -12,7 +14,7 @@ use serde::Serialize;
 use super::{COMPLAINTS, DONE, block_on, pipelines};
 use crate::{
     bus::{
-        letters::{ACTOR, DETAIL, FILE, REASON},
+        letters::{ACTOR, DETAIL, FILE, KEY, REASON, TIME},
         read_range,
     },
     config::Pipeline,
@@ -35,6 +37,16 @@ pub enum Command {
     #[command(after_help = "Example:\n  howdah dead-letters show pipelines/wikimedia.toml COORDINATE > payload\n\n\
         Exit codes: 0 done, 1 there is no such letter, 3 not reachable, 4 the bus is damaged")]
     Show(Showing),
+    /// Send letters to their topics again, once what was wrong is mended
+    ///
+    /// Each is sent together with a note that it was, after which it is listed no more. With the embedded
+    /// bus, while no pipeline runs.
+    #[command(
+        after_help = "Examples:\n  howdah dead-letters resend pipelines/wikimedia.toml --all --reason newline --one-line\n  \
+        howdah dead-letters resend pipelines/wikimedia.toml COORDINATE --payload mended.json\n\n\
+        Exit codes: 0 done, 1 there is no such letter, or it would become one again, 3 not reachable, 4 the bus is damaged"
+    )]
+    Resend(resend::Resending),
 }
 
 /// What to list.
@@ -77,6 +89,10 @@ struct Letter {
     file: Option<String>,
     #[serde(skip)]
     payload: bytes::Bytes,
+    #[serde(skip)]
+    record_time: Option<bytes::Bytes>,
+    #[serde(skip)]
+    record_key: Option<bytes::Bytes>,
 }
 
 impl Letter {
@@ -93,6 +109,8 @@ impl Letter {
             bytes: payload.len(),
             file: header(FILE),
             payload,
+            record_time: record.header(TIME).cloned(),
+            record_key: record.header(KEY).cloned(),
         }
     }
 }
@@ -105,6 +123,7 @@ pub fn run(command: &Command) -> Result<u8> {
     let file = match command {
         Command::List(arguments) => &arguments.file,
         Command::Show(arguments) => &arguments.file,
+        Command::Resend(arguments) => return resend::run(arguments),
     };
     let Some(pipelines) = pipelines(file) else { return Ok(COMPLAINTS) };
     let mut letters = Vec::new();
@@ -114,11 +133,13 @@ pub fn run(command: &Command) -> Result<u8> {
     match command {
         Command::List(arguments) => list(&letters, arguments.json)?,
         Command::Show(arguments) => show(&letters, &arguments.coordinate, file)?,
+        Command::Resend(_) => {}
     }
     Ok(DONE)
 }
 
-/// The letters of a pipeline's topics. One that was sent twice (after a crash) is one.
+/// The letters of a pipeline's topics. One that was written twice (after a crash) is one; one that was sent
+/// again is none.
 async fn of(pipeline: &Pipeline) -> Result<Vec<Letter>> {
     let bus = node::open_bus_read_only(&pipeline.bus)?;
     let mut letters = BTreeMap::new();
@@ -127,6 +148,10 @@ async fn of(pipeline: &Pipeline) -> Result<Vec<Letter>> {
         let ends = bus.watermarks(&topic, 0).await?;
         for record in read_range(&*bus, &topic, 0, ends.low, ends.high).await? {
             let letter = Letter::of(spec.name.as_str(), &record);
+            if record.value.is_none() {
+                letters.remove(&(letter.topic, letter.coordinate));
+                continue;
+            }
             letters.entry((letter.topic.clone(), letter.coordinate.clone())).or_insert((record.time, letter));
         }
     }

@@ -1,4 +1,6 @@
-//! `howdah archive verify`: proves an archive.
+//! `howdah archive`: proves an archive, and puts it back onto a topic.
+
+mod replay;
 
 use std::path::PathBuf;
 
@@ -30,6 +32,15 @@ pub enum Command {
     #[command(after_help = "Example:\n  howdah archive verify --deep pipelines/wikimedia.toml\n\n\
         Exit codes: 0 the archive is whole, 1 the file has complaints, 3 not reachable, 4 loss found")]
     Verify(Verification),
+    /// Put the records of an archive onto a topic
+    ///
+    /// In order within each partition. Each record bears the bus time it had as the header howdah.time,
+    /// and where it stood as howdah.origin; dead letters and nulls are no lines, and stay away. With the
+    /// embedded bus, while no pipeline runs.
+    #[command(after_help = "Example:\n  howdah archive replay pipelines/wikimedia.toml --onto wiki_again \\\n    \
+        --from 2015-09-12T14:00:00Z --to 2015-09-12T16:00:00Z --rate 5000\n\n\
+        Exit codes: 0 done, 1 there is no such archive, 3 not reachable, 4 the archive has gaps (the rest was put back)")]
+    Replay(replay::Replaying),
 }
 
 /// What to verify.
@@ -50,7 +61,10 @@ pub struct Verification {
 /// # Errors
 /// Those of bus and store.
 pub fn run(command: &Command) -> Result<u8> {
-    let Command::Verify(arguments) = command;
+    let arguments = match command {
+        Command::Verify(arguments) => arguments,
+        Command::Replay(arguments) => return replay::run(arguments),
+    };
     let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
     let mut reports = Vec::new();
     for pipeline in &pipelines {
