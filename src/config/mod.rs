@@ -9,6 +9,8 @@
 //! 3. *As meant* (`rules`): what several sections or files have to say about each other. What is
 //!    right but has a consequence that a person should know of is a notice (`notices`).
 //!
+//! The same readers, asked without a file, say what may be in one: the schema for editors ([`schema()`]).
+//!
 //! Nothing ends at the first mistake: [`load`] answers with pipelines, or with every
 //! [`Complaint`] about every file. The settings are structs of the parts that use them
 //! ([`collect::Settings`] and so on); nothing outside this folder sees TOML or the environment.
@@ -16,10 +18,13 @@
 //! it is for. Relative paths begin where the process was started.
 
 mod complaint;
+mod form;
 mod keys;
 mod notices;
+mod outline;
 mod quantity;
 mod rules;
+mod schema;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -37,6 +42,7 @@ use std::{
 pub use complaint::Complaint;
 use complaint::{Place, Sink};
 pub use quantity::{parse_duration, show_duration, show_size};
+pub use schema::schema;
 
 use crate::{
     archive,

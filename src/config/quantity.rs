@@ -5,14 +5,18 @@
 
 use std::time::Duration;
 
-use super::complaint::quoted;
+use super::{complaint::quoted, form::Text};
 
 /// How a size is written.
-pub const SIZE_FORMS: &str = "a size: a whole number and B, KB, MB, GB, TB (powers of 1000) \
-                              or KiB, MiB, GiB, TiB (powers of 1024), like \"128MiB\"";
+pub const SIZE: Text = Text {
+    words: "a size: a whole number and B, KB, MB, GB, TB (powers of 1000) \
+            or KiB, MiB, GiB, TiB (powers of 1024), like \"128MiB\"",
+    pattern: "[0-9]+(?:B|[KMGT]i?B)",
+};
 
 /// How a duration is written.
-pub const DURATION_FORMS: &str = "a duration: a whole number and ms, s, m, h or d, like \"10s\"";
+pub const DURATION: Text =
+    Text { words: "a duration: a whole number and ms, s, m, h or d, like \"10s\"", pattern: "[0-9]+(?:ms|[smhd])" };
 
 /// 1024 bytes.
 pub const KIB: u64 = 1 << 10;
@@ -55,7 +59,7 @@ const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 
 /// # Errors
 /// What is wrong and how a size is written.
 pub fn parse_size(text: &str) -> Result<u64, String> {
-    parse(text, &SIZES, SIZE_FORMS)
+    parse(text, &SIZES, SIZE)
 }
 
 /// Reads a duration.
@@ -63,7 +67,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// # Errors
 /// What is wrong and how a duration is written.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    parse(text, &DURATIONS, DURATION_FORMS).map(Duration::from_millis)
+    parse(text, &DURATIONS, DURATION).map(Duration::from_millis)
 }
 
 /// A size as it would be written.
@@ -76,7 +80,7 @@ pub fn show_duration(duration: Duration) -> String {
     show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &DURATIONS, "s")
 }
 
-fn parse(text: &str, units: &[(&str, u64)], forms: &str) -> Result<u64, String> {
+fn parse(text: &str, units: &[(&str, u64)], forms: Text) -> Result<u64, String> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
@@ -142,10 +146,10 @@ mod tests {
     #[test]
     fn what_is_neither_is_refused_with_the_allowed_forms() {
         for bad in ["", "10", "MiB", "10 MiB", "1.5MiB", "-1B", "10mib", "10Mib", "10MiB ", "1_000B", "１B", "10s"] {
-            assert_eq!(parse_size(bad), Err(format!("{bad:?} is not {SIZE_FORMS}")));
+            assert_eq!(parse_size(bad), Err(format!("{bad:?} is not {SIZE}")));
         }
         for bad in ["", "10", "s", "10 s", "1.5s", "-1s", "10S", "1h30m", "10sec", "1w", "+1s", "10MiB"] {
-            assert_eq!(parse_duration(bad), Err(format!("{bad:?} is not {DURATION_FORMS}")));
+            assert_eq!(parse_duration(bad), Err(format!("{bad:?} is not {DURATION}")));
         }
         assert_eq!(parse_size("99999999999999999999B"), Err("\"99999999999999999999B\" is too large".to_owned()));
         assert_eq!(parse_size("99999999TiB"), Err("\"99999999TiB\" is too large".to_owned()));

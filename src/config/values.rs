@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     complaint::quoted,
+    form::Text,
     quantity::{DAY, HOUR, MINUTE, show_duration},
 };
 use crate::{
@@ -17,14 +18,55 @@ use crate::{
     store::StorePath,
 };
 
-/// What a name is made of.
-pub const NAME_FORMS: &str = "a name: 1 to 100 of the characters a-z, 0-9, \"_\" and \"-\"";
+/// How a pipeline, a stage or a topic is named.
+pub const NAME: Text =
+    Text { words: "a name: 1 to 100 of the characters a-z, 0-9, \"_\" and \"-\"", pattern: "[a-z0-9_-]{1,100}" };
+
+/// How a topic is referred to.
+pub const TOPIC: Text = Text { words: "a topic's name", ..NAME };
+
+/// How a collector is referred to.
+pub const COLLECTOR: Text = Text { words: "a collector's name", ..NAME };
 
 /// How a JSON pointer is written.
-pub const POINTER_FORMS: &str = "a JSON pointer, like \"/meta/id\"";
+pub const POINTER: Text = Text { words: "a JSON pointer, like \"/meta/id\"", pattern: r"/(?:[^$~]|\$\$|~[01])*" };
+
+/// How a column is named.
+pub const COLUMN: Text = Text { words: "a column's name", pattern: "[A-Za-z_][A-Za-z0-9_]{0,99}" };
+
+/// How a folder of this machine is written.
+pub const LOCAL_PATH: Text = Text {
+    words: "a path of this machine",
+    pattern: r"(?:[^$~\x00-\x1f\x7f-\x9f]|\$\$)(?:[^$\x00-\x1f\x7f-\x9f]|\$\$)*",
+};
 
 /// How a path within the store is written.
-pub const STORE_PATH_FORMS: &str = "a path within the store that begins with a slash, like \"/user/bigdata/raw\"";
+pub const STORE_PATH: Text = Text {
+    words: "a path within the store that begins with a slash, like \"/user/bigdata/raw\"",
+    pattern: r"(?:/+(?:[^$/_.:\\]|\$\$)(?:[^$/:\\]|\$\$)*)+/*",
+};
+
+/// How a folder's template is written: a path whose first folder has no field.
+pub const TEMPLATE: Text = Text {
+    pattern: concat!(
+        r"/+(?:[^$/_.:\\%]|\$\$)(?:[^$/:\\%]|\$\$)*",
+        r"(?:/+(?:[^$/_.:\\%]|\$\$|%[YmdHM])(?:[^$/:\\%]|\$\$|%[YmdHM])*)*/*"
+    ),
+    ..STORE_PATH
+};
+
+/// How the first part of a file's name is written.
+pub const PREFIX: Text = Text { words: "a string", pattern: "(?:[A-Za-z0-9-][A-Za-z0-9_.-]{0,63})?" };
+
+/// How an address is written.
+pub const URL: Text = Text {
+    words: "an address like \"https://host/path\"",
+    pattern: r"[Hh][Tt][Tt][Pp][Ss]?:(?:[^$\s\x00-\x1f\x7f-\x9f]|\$\$)+",
+};
+
+/// How it is written whom to reach.
+pub const CONTACT: Text =
+    Text { words: "an e-mail address or a URL", pattern: r" *(?:[ -#%-'*-\[\]-~]|\$\$){0,200} *" };
 
 /// The fields of a path's template, from coarse to fine, and how long each stands still.
 pub const FIELDS: [(char, Option<Duration>); 5] =
@@ -39,7 +81,7 @@ pub fn name(text: &str) -> Result<&str, String> {
     if (1..=100).contains(&text.len()) && text.bytes().all(fine) {
         return Ok(text);
     }
-    Err(format!("{} is not {NAME_FORMS}", quoted(text)))
+    Err(format!("{} is not {NAME}", quoted(text)))
 }
 
 /// A topic's name, as the user may choose it.
@@ -56,7 +98,7 @@ pub fn topic(text: &str) -> Result<TopicName, String> {
 /// A pointer to something within the event.
 pub fn pointer(text: &str) -> Result<Pointer, String> {
     if text.is_empty() {
-        return Err(format!("\"\" is the whole event, allowed: {POINTER_FORMS}"));
+        return Err(format!("\"\" is the whole event, allowed: {POINTER}"));
     }
     Pointer::parse(text)
 }
@@ -102,7 +144,7 @@ pub fn absolute(path: &Path) -> PathBuf {
 /// A folder within the store that readers will find: no part begins with `_` or `.`.
 pub fn store_path(text: &str) -> Result<StorePath, String> {
     if !text.starts_with('/') {
-        return Err(format!("{} is not {STORE_PATH_FORMS}", quoted(text)));
+        return Err(format!("{} is not {STORE_PATH}", quoted(text)));
     }
     let path = StorePath::new(text).map_err(|fault| fault.message)?;
     if path.as_str() == "/" {
@@ -195,21 +237,19 @@ pub fn url(text: &str) -> Result<String, String> {
     host(text).map(|_| text.to_owned())
 }
 
-/// The host of an address.
+/// The host of an address. What is wrong is said without the text: it may hold a password.
 pub fn host(text: &str) -> Result<String, String> {
-    // The text is not repeated: an address may hold a password.
-    const FORMS: &str = "allowed: an address like \"https://host/path\"";
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(format!("the address holds a space or a control character, {FORMS}"));
+        return Err(format!("the address holds a space or a control character, allowed: {URL}"));
     }
-    let url = reqwest::Url::parse(text).map_err(|error| format!("no address ({error}), {FORMS}"))?;
+    let url = reqwest::Url::parse(text).map_err(|error| format!("no address ({error}), allowed: {URL}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("the scheme {} is unknown, allowed: \"http\" and \"https\"", quoted(url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("an address holds no user and no password: it is shown in logs".to_owned());
     }
-    url.host_str().map(str::to_owned).ok_or_else(|| format!("the address names no host, {FORMS}"))
+    url.host_str().map(str::to_owned).ok_or_else(|| format!("the address names no host, allowed: {URL}"))
 }
 
 /// Whether a host is one of Wikimedia's, who ask to know whom to reach.

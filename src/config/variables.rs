@@ -13,6 +13,9 @@
 
 use super::complaint::quoted;
 
+/// One variable, as a regular expression.
+pub const VARIABLE: &str = r"\$\{[A-Za-z_][A-Za-z0-9_]*(?::-(?:[^$}]|\$\$)*)?\}";
+
 /// Fills in the variables of one text.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
     let source = section.key("sse", "the source, a server of events: sse = { url = \"…\" }").section().required();
     let source = source.and_then(|at| sse(at.value));
     let id = section.key("id", "where the event's own id stands; without it the source's event id is taken");
-    let id = id.parse(values::POINTER_FORMS, values::pointer).optional();
+    let id = id.parse(values::POINTER, values::pointer).optional();
     let window = section.key("dedupe_window", "an event whose id was seen within this time is dropped …");
     let window = window.duration(SECOND..=7 * DAY).or(15 * MINUTE);
     let ids = section.key("dedupe_ids", "… and so is one among at least this many last ids");
@@ -48,9 +48,9 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
 
 fn sse(mut section: Section<'_>) -> Option<SseSettings> {
     let url = section.key("url", "where the stream is");
-    let url = url.parse("an address like \"https://host/path\"", values::url).required();
+    let url = url.parse(values::URL, values::url).required();
     let contact = section.key("contact", "an e-mail address or a URL that the source's operators can reach");
-    let written = contact.parse("an e-mail address or a URL", values::contact).or(None);
+    let written = contact.parse(values::CONTACT, values::contact).or(None);
     let reconnect = section.key("reconnect_after", "open the next connection this long after the last one");
     let reconnect = reconnect.duration(100 * MILLISECOND..=DAY).or(14 * MINUTE);
     let silence = section.key("silence", "a connection without a byte for this long is given up");
@@ -83,7 +83,7 @@ fn sse(mut section: Section<'_>) -> Option<SseSettings> {
 /// The spool's settings; the place is that of its path.
 fn spool(mut section: Section<'_>) -> Option<At<SpoolSettings>> {
     let path = section.key("path", "its folder on a local disk, for it alone");
-    let path = path.parse("a path of this machine", values::local_path).required();
+    let path = path.parse(values::LOCAL_PATH, values::local_path).required();
     let max_bytes = section.key("max_bytes", "it never holds more; when it is full the source waits");
     let max_bytes = max_bytes.size(MIB..=64 * TIB).or(2 * GIB);
     let roll_bytes = section.key("roll_bytes", "a file of this size is ended and the next begun");
@@ -111,10 +111,10 @@ fn spool(mut section: Section<'_>) -> Option<At<SpoolSettings>> {
 
 pub(super) fn ingester(section: &mut Section<'_>) -> Body {
     let collector = section.key("collector", "the collector whose spool it empties");
-    let collector = collector.parse("a collector's name", |text| Ok(StageId::from(text))).required();
+    let collector = collector.parse(values::COLLECTOR, |text| Ok(StageId::from(text))).required();
     let topic = topic_of(section, "the topic it writes");
     let key = section.key("key", "where the record's key stands in the event; without it the source's id is the key");
-    let key = key.parse(values::POINTER_FORMS, values::pointer).optional();
+    let key = key.parse(values::POINTER, values::pointer).optional();
     let records = section.key("batch_records", "records in one transaction at most").integer(1..=10_000).or(1_000);
     let bytes = section.key("batch_bytes", "bytes in one transaction at most; a larger event goes alone");
     let bytes = bytes.size(KIB..=64 * MIB).or(4 * MIB);

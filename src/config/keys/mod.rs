@@ -7,13 +7,14 @@
 mod collect;
 mod sinks;
 
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     BusSettings, StageKind, StoreSettings,
     complaint::{At, Place, Sink},
+    outline::Outline,
     quantity::{DAY, HOUR, MIB, MILLISECOND, MINUTE, SECOND, TIB},
-    section::{Key, Section},
+    section::{Key, ReadKind, Section},
     tree::Node,
     values,
 };
@@ -113,11 +114,25 @@ impl Role {
 
 /// Reads a file; `None` if it is of a format that this version does not know.
 pub fn file(root: &Node, sink: &Sink) -> Option<File> {
-    let mut root = Section::new(root, &root.place, sink);
+    read(Section::new(root, &root.place, sink), sink)
+}
+
+/// Every key that a file may have.
+pub fn outline() -> Outline {
+    let (place, unheard) = (Place::whole(&Arc::from(Path::new(""))), Sink::default());
+    let root = Section::described(place, &unheard);
+    let outline = root.outline();
+    read(root, &unheard);
+    outline
+}
+
+fn read(mut root: Section<'_>, sink: &Sink) -> Option<File> {
     let place = root.place().clone();
-    let format = root.key("format", "format = 1, the format of this file").integer(0..=u32::MAX).required();
-    if let Some(at) = format.filter(|at| at.value != FORMAT) {
-        sink.say(&at.place, format!("format {} is unknown to this howdah, allowed: {FORMAT}", at.value));
+    let unknown = |other: &str| format!("format {other} is unknown to this howdah, allowed: {FORMAT}");
+    let format = root.key("format", "format = 1, the format of this file").exactly(FORMAT, unknown);
+    let is_foreign = format.is_broken();
+    format.required();
+    if is_foreign {
         return None;
     }
     let pipeline = root.key("pipeline", "the section [pipeline] with the pipeline's name").section().required();
@@ -126,17 +141,17 @@ pub fn file(root: &Node, sink: &Sink) -> Option<File> {
     let bus = bus.and_then(|at| bus_settings(at.value));
     let store = root.key("store", "the section [store]: where archives and tables lie").section().required();
     let store = store.and_then(|at| store_settings(at.value));
-    let topics = root.key("topics", "the topics of the bus").named();
+    let topics = root.key("topics", "the topics of the bus").named(values::NAME);
     let topics = topics.into_iter().map(|(name, section)| topic(&name, section, sink)).collect();
 
     let mut stages = Vec::new();
-    let mut read = |key: Key<'_>, read: fn(&mut Section<'_>) -> Body| {
-        stages.extend(key.named().into_iter().map(|(name, section)| stage(&name, section, sink, read)));
+    let mut stages_of = |key: Key<'_>, read: fn(&mut Section<'_>) -> Body| {
+        stages.extend(key.named(values::NAME).into_iter().map(|(name, section)| stage(&name, section, sink, read)));
     };
-    read(root.key("collector", "stages that take events from outside into a spool"), collect::collector);
-    read(root.key("ingester", "stages that bring a spool's events onto a topic"), collect::ingester);
-    read(root.key("archiver", "stages that archive a topic, byte for byte"), sinks::archiver);
-    read(root.key("aggregator", "stages that keep a live table of a topic"), sinks::aggregator);
+    stages_of(root.key("collector", "stages that take events from outside into a spool"), collect::collector);
+    stages_of(root.key("ingester", "stages that bring a spool's events onto a topic"), collect::ingester);
+    stages_of(root.key("archiver", "stages that archive a topic, byte for byte"), sinks::archiver);
+    stages_of(root.key("aggregator", "stages that keep a live table of a topic"), sinks::aggregator);
     stages.sort_by_key(|stage| (stage.id.place.line, stage.id.place.column));
     root.finish();
     Some(File { place, id, supervision, bus, store, topics, stages })
@@ -144,7 +159,7 @@ pub fn file(root: &Node, sink: &Sink) -> Option<File> {
 
 fn pipeline(mut section: Section<'_>) -> (Option<At<PipelineId>>, Option<Supervision>) {
     let name = section.key("name", "the pipeline's name, once among all of a node");
-    let id = name.parse(values::NAME_FORMS, |text| values::name(text).map(PipelineId::from)).required();
+    let id = name.parse(values::NAME, |text| values::name(text).map(PipelineId::from)).required();
     let strategies = [
         ("one_for_one", Strategy::OneForOne),
         ("one_for_all", Strategy::OneForAll),
@@ -181,19 +196,28 @@ fn pipeline(mut section: Section<'_>) -> (Option<At<PipelineId>>, Option<Supervi
 }
 
 fn bus_settings(mut section: Section<'_>) -> Option<At<BusSettings>> {
-    // Which other keys there are depends on the kind: of an unknown one nothing more is said.
-    section.key("kind", "the kind of bus, \"embedded\"").word(&[("embedded", ())]).required()?;
-    let path = section.key("path", "the bus's folder on this machine, for it alone");
-    let path = path.parse("a path of this machine", values::local_path).required();
+    let kinds: [(_, ReadKind<'_, _>); 1] = [("embedded", embedded_bus)];
+    let settings = section.kind("kind", "the kind of bus, \"embedded\"", &kinds);
     section.finish();
+    settings?.1
+}
+
+fn embedded_bus(section: &mut Section<'_>) -> Option<At<BusSettings>> {
+    let path = section.key("path", "the bus's folder on this machine, for it alone");
+    let path = path.parse(values::LOCAL_PATH, values::local_path).required();
     path.map(|At { value: path, place }| At { value: BusSettings::Embedded { path }, place })
 }
 
 fn store_settings(mut section: Section<'_>) -> Option<At<StoreSettings>> {
-    section.key("kind", "the kind of store, \"local\"").word(&[("local", ())]).required()?;
-    let path = section.key("path", "the store's root on this machine: its paths begin there");
-    let path = path.parse("a path of this machine", values::local_path).required();
+    let kinds: [(_, ReadKind<'_, _>); 1] = [("local", local_store)];
+    let settings = section.kind("kind", "the kind of store, \"local\"", &kinds);
     section.finish();
+    settings?.1
+}
+
+fn local_store(section: &mut Section<'_>) -> Option<At<StoreSettings>> {
+    let path = section.key("path", "the store's root on this machine: its paths begin there");
+    let path = path.parse(values::LOCAL_PATH, values::local_path).required();
     path.map(|At { value: root, place }| At { value: StoreSettings::Local { root }, place })
 }
 
@@ -242,7 +266,7 @@ fn stage(name: &At<&str>, mut section: Section<'_>, sink: &Sink, read: fn(&mut S
 /// The key `topic` of a stage.
 fn topic_of(section: &mut Section<'_>, meaning: &'static str) -> Option<At<TopicName>> {
     // What is no name of a topic is no declared topic either: the rules say which there are.
-    section.key("topic", meaning).parse("a topic's name", |text| Ok(TopicName::from(text))).required()
+    section.key("topic", meaning).parse(values::TOPIC, |text| Ok(TopicName::from(text))).required()
 }
 
 /// Runs a function in which `?` ends at the first value that was complained about.

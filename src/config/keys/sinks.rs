@@ -8,10 +8,8 @@ use crate::{
     config::{
         StageKind,
         complaint::{At, Place, quoted},
-        quantity::{
-            DAY, DURATION_FORMS, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND, parse_duration, show_duration,
-        },
-        section::Section,
+        quantity::{DAY, DURATION, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND, parse_duration, show_duration},
+        section::{ReadKind, Section},
         values,
     },
     table::{self, Filter, Measure, MeasureKind, Number, TimeUnit},
@@ -20,9 +18,10 @@ use crate::{
 pub(super) fn archiver(section: &mut Section<'_>) -> Body {
     let topic = topic_of(section, "the topic it archives");
     let path = section.key("path", "the folder; the fields %Y %m %d %H %M (of the bus's time, UTC) make time buckets");
-    let path = path.parse(values::STORE_PATH_FORMS, values::template).required();
+    let path = path.parse(values::TEMPLATE, values::template).required();
     let prefix = section.key("prefix", "what each file's name begins with");
-    let prefix = prefix.parse("a string", values::prefix).or("events-".to_owned());
+    let prefix =
+        prefix.parse(values::PREFIX, values::prefix).shown(|prefix| prefix.as_str().into()).or("events-".to_owned());
     let codecs = [("plain", Codec::Plain), ("gzip", Codec::Gzip), ("zstd", Codec::Zstd)];
     let codec = section.key("codec", "how the files are compressed").word(&codecs).or(Codec::Plain);
     let roll_bytes = section.key("roll_bytes", "a file of this size (before compression) is published");
@@ -30,7 +29,7 @@ pub(super) fn archiver(section: &mut Section<'_>) -> Body {
     let roll_age = section.key("roll_age", "a file this old is published");
     let roll_age = roll_age.duration(100 * MILLISECOND..=7 * DAY).or(10 * MINUTE);
     let bucket = section.key("bucket", "time buckets are rounded down to this; by default the path's finest field");
-    let bucket = bucket.parse(DURATION_FORMS, |text| values::bucket(parse_duration(text)?)).optional();
+    let bucket = bucket.parse(DURATION, |text| values::bucket(parse_duration(text)?)).optional();
 
     let finest = path.as_ref().map(|at| at.value.finest);
     if let Some((Some(bucket), finest)) = bucket.as_ref().zip(finest) {
@@ -66,11 +65,11 @@ pub(super) fn archiver(section: &mut Section<'_>) -> Body {
 pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
     let topic = topic_of(section, "the topic it reads");
     let path = section.key("path", "the table's folder");
-    let path = path.parse(values::STORE_PATH_FORMS, values::store_path).required();
+    let path = path.parse(values::STORE_PATH, values::store_path).required();
     let window = section.key("window", "the width of the windows: it divides an hour or is whole hours");
-    let window = window.parse(DURATION_FORMS, |text| values::window(parse_duration(text)?)).required();
+    let window = window.parse(DURATION, |text| values::window(parse_duration(text)?)).required();
     let time = section.key("time", "where the event's time stands");
-    let time = time.parse(values::POINTER_FORMS, values::pointer).required();
+    let time = time.parse(values::POINTER, values::pointer).required();
     let units = [("seconds", TimeUnit::Seconds), ("millis", TimeUnit::Millis), ("rfc3339", TimeUnit::Rfc3339)];
     let time_unit = section.key("time_unit", "what the event's time is: \"seconds\", \"millis\" or \"rfc3339\"");
     let time_unit = time_unit.word(&units).required();
@@ -79,11 +78,8 @@ pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
     let keys = section.key("keys", "the columns that rows are told apart by: [{ name = \"…\", pointer = \"…\" }]");
     let keys = keys.sections().or(Vec::new());
     let keys = keys.and_then(|at| all(at.value, |section| key(section, &mut columns)));
-    let measures =
-        section.key("measures", "what is measured: [{ name = \"…\", kind = \"count\" }]").sections().required();
-    if let Some(none) = measures.as_ref().filter(|at| at.value.is_empty()) {
-        section.say_at(&none.place, "a table without measures says nothing, allowed: at least one");
-    }
+    let measures = section.key("measures", "what is measured: [{ name = \"…\", kind = \"count\" }]").sections();
+    let measures = measures.filled("a table without measures says nothing, allowed: at least one").required();
     let measures = measures.and_then(|at| all(at.value, |section| measure(section, &mut columns)));
     let filters = section.key("filters", "what is counted: [{ pointer = \"…\", exclude = [\"…\"] }]");
     let filters = filters.sections().or(Vec::new()).and_then(|at| all(at.value, filter));
@@ -133,9 +129,9 @@ pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
 }
 
 fn key(mut section: Section<'_>, columns: &mut Columns) -> Option<table::Key> {
-    let name = section.key("name", "the column's name").parse("a column's name", values::column).required();
+    let name = section.key("name", "the column's name").parse(values::COLUMN, values::column).required();
     let pointer = section.key("pointer", "where the key stands in the event");
-    let pointer = pointer.parse(values::POINTER_FORMS, values::pointer).required();
+    let pointer = pointer.parse(values::POINTER, values::pointer).required();
     if let Some(name) = &name {
         columns.take(&section, name, &[&name.value]);
     }
@@ -143,71 +139,55 @@ fn key(mut section: Section<'_>, columns: &mut Columns) -> Option<table::Key> {
     Some(table::Key { name: name?.value, pointer: pointer?.value })
 }
 
-/// The kinds of measures; all but the count need to know where their number stands.
-const MEASURES: [(&str, Option<MakeMeasure>); 5] = [
-    ("count", None),
-    ("sum", Some(MeasureKind::Sum)),
-    ("min", Some(MeasureKind::Min)),
-    ("max", Some(MeasureKind::Max)),
-    ("avg", Some(MeasureKind::Avg)),
-];
-
-type MakeMeasure = fn(Number) -> MeasureKind;
-
-fn measure(mut section: Section<'_>, columns: &mut Columns) -> Option<Measure> {
-    let name = section.key("name", "the column's name").parse("a column's name", values::column).required();
-    let kind = section.key("kind", "what is measured: \"count\", \"sum\", \"min\", \"max\" or \"avg\"");
-    let kind = kind.word(&MEASURES.map(|(word, make)| (word, (word, make)))).required().map(|at| at.value);
-    let pointer = section.key("pointer", "where the number stands in the event");
-    let pointer = pointer.parse(values::POINTER_FORMS, values::pointer).optional();
-    let minus = section.key("minus", "where the number stands that is taken away from it");
-    let minus = minus.parse(values::POINTER_FORMS, values::pointer).optional();
+fn measure<'t>(mut section: Section<'t>, columns: &mut Columns) -> Option<Measure> {
+    let name = section.key("name", "the column's name").parse(values::COLUMN, values::column).required();
+    let kinds: [(_, ReadKind<'t, Option<MeasureKind>>); 5] = [
+        ("count", count),
+        ("sum", |section| number(section).map(MeasureKind::Sum)),
+        ("min", |section| number(section).map(MeasureKind::Min)),
+        ("max", |section| number(section).map(MeasureKind::Max)),
+        ("avg", |section| number(section).map(MeasureKind::Avg)),
+    ];
+    let meaning = "what is measured: \"count\", \"sum\", \"min\", \"max\" or \"avg\"";
+    let kind = section.kind("kind", meaning, &kinds);
     if let Some(name) = &name {
         // A mean is kept in two columns, so that rows can be merged.
         let (sum, count) = (format!("{}_sum", name.value), format!("{}_count", name.value));
-        let is_mean = kind.is_some_and(|(word, _)| word == "avg");
+        let is_mean = kind.as_ref().is_some_and(|(word, _)| *word == "avg");
         let made = [name.value.as_str(), &sum, &count];
         columns.take(&section, name, if is_mean { &made } else { &made[..1] });
     }
-    let minus = minus.map(|at| at.map(|at| (at.value, at.place)));
-    let kind = match (kind, pointer, minus) {
-        (Some((_, None)), Some(None), Some(None)) => Some(MeasureKind::Count),
-        (Some((_, Some(make))), Some(Some(pointer)), Some(minus)) => {
-            Some(make(Number { pointer: pointer.value, minus: minus.map(|(pointer, _)| pointer) }))
-        }
-        (Some((_, None)), Some(Some(At { place, .. })), _) | (Some((_, None)), _, Some(Some((_, place)))) => {
-            section.say_at(&place, "\"count\" counts events and takes no pointer");
-            None
-        }
-        (Some((word, Some(_))), Some(None), _) => {
-            section.say(format!("missing: pointer, where the number for {word:?} stands in the event"));
-            None
-        }
-        _ => None,
-    };
     section.finish();
-    Some(Measure { name: name?.value, kind: kind? })
+    Some(Measure { name: name?.value, kind: kind?.1? })
+}
+
+fn count(section: &mut Section<'_>) -> Option<MeasureKind> {
+    let alone = "\"count\" counts events and takes no pointer";
+    let refused = [section.refuse("pointer", alone), section.refuse("minus", alone)];
+    (refused == [false; 2]).then_some(MeasureKind::Count)
+}
+
+fn number(section: &mut Section<'_>) -> Option<Number> {
+    let pointer = section.key("pointer", "where the number stands in the event");
+    let pointer = pointer.parse(values::POINTER, values::pointer).required();
+    let minus = section.key("minus", "where the number stands that is taken away from it");
+    let minus = minus.parse(values::POINTER, values::pointer).optional();
+    Some(Number { pointer: pointer?.value, minus: minus?.map(|at| at.value) })
 }
 
 fn filter(mut section: Section<'_>) -> Option<Filter> {
+    let empty = "an empty list, allowed: at least one text";
     let pointer = section.key("pointer", "where to look in the event");
-    let pointer = pointer.parse(values::POINTER_FORMS, values::pointer).required();
-    let include = section.key("include", "what stands there must be one of these").texts().optional();
-    let exclude = section.key("exclude", "what stands there must be none of these").texts().optional();
-    let chosen = match (include, exclude) {
-        (Some(Some(include)), Some(None)) => Some((true, include)),
-        (Some(None), Some(Some(exclude))) => Some((false, exclude)),
-        (Some(_), Some(_)) => {
-            section.say("a filter has either include = [\"…\"] or exclude = [\"…\"]");
-            None
-        }
-        _ => None,
-    };
-    if let Some((_, empty)) = chosen.as_ref().filter(|(_, values)| values.value.is_empty()) {
-        section.say_at(&empty.place, "an empty list, allowed: at least one text");
-    }
+    let pointer = pointer.parse(values::POINTER, values::pointer).required();
+    let include = section.key("include", "what stands there must be one of these").texts().filled(empty).optional();
+    let exclude = section.key("exclude", "what stands there must be none of these").texts().filled(empty).optional();
+    section.one_of(["include", "exclude"], "a filter has either include = [\"…\"] or exclude = [\"…\"]");
     section.finish();
-    let (include, values) = chosen?;
+    let (include, values) = match (include?, exclude?) {
+        (Some(include), None) => (true, include),
+        (None, Some(exclude)) => (false, exclude),
+        _ => return None,
+    };
     Some(Filter { pointer: pointer?.value, include, values: values.value })
 }
 

@@ -1,6 +1,7 @@
 //! Whole files: those that ship, bad ones, and bytes that are no files at all.
 
 mod complaints;
+mod schema;
 mod several;
 
 use super::*;
@@ -54,6 +55,7 @@ fn env(name: &str) -> Option<String> {
 
 fn check_text(text: &str) -> Result<Pipeline, Vec<String>> {
     let pipelines = check(vec![(PathBuf::from("p.toml"), Ok(text.into()))], &env);
+    schema::agrees(text, pipelines.as_ref().err().map_or(&[], Vec::as_slice));
     match pipelines {
         Ok(mut pipelines) => Ok(pipelines.pop().unwrap()),
         Err(complaints) => Err(complaints.iter().map(ToString::to_string).collect()),
@@ -335,7 +337,10 @@ fn random_bytes_never_panic() {
         ["[", "]]", "{", "}", "\"", "'''", "=", ".", ",", "\n", "\r\n", "#", "${", "${A:-", "$", "\u{feff}", "é"];
     let mut random = fastrand::Rng::with_seed(7);
     let run = |bytes: Vec<u8>| {
-        if let Err(complaints) = check(vec![(PathBuf::from("p.toml"), Ok(bytes))], &env) {
+        let pipelines = check(vec![(PathBuf::from("p.toml"), Ok(bytes.clone()))], &env);
+        let complaints = pipelines.as_ref().err().map_or(&[][..], Vec::as_slice);
+        std::str::from_utf8(&bytes).into_iter().for_each(|text| schema::refuses_only(text, complaints));
+        if let Err(complaints) = pipelines {
             let shown: Vec<_> = complaints.iter().map(ToString::to_string).collect();
             assert!(
                 !shown.is_empty() && shown.iter().all(|line| line.starts_with("p.toml:") && !line.contains('\n')),

@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::{SMALL, check as check_files, env, small};
+use super::{SMALL, check as check_files, env, schema, small};
 use crate::config::Pipeline;
 
 fn load(texts: &[&str]) -> Result<Vec<Pipeline>, Vec<String>> {
     let file = |(index, text): (usize, &&str)| (PathBuf::from(format!("{index}.toml")), Ok(text.as_bytes().to_vec()));
     let files = texts.iter().enumerate().map(file).collect();
-    check_files(files, &env).map_err(|complaints| complaints.iter().map(ToString::to_string).collect())
+    let pipelines = check_files(files, &env);
+    let complaints = pipelines.as_ref().err().map_or(&[][..], Vec::as_slice);
+    texts.iter().for_each(|text| schema::agrees(text, complaints));
+    pipelines.map_err(|complaints| complaints.iter().map(ToString::to_string).collect())
 }
 
 #[track_caller]
