@@ -1,7 +1,8 @@
 //! `howdah check FILE…`: says everything that is wrong with pipelines' files, or what they mean.
 //!
 //! Works offline and touches nothing but the files named. Several files are checked as those of
-//! one process: together.
+//! one process: together. With `--schema` it prints what an editor needs to say much of this while a
+//! file is written.
 
 use std::{
     fmt::Write as _,
@@ -16,9 +17,25 @@ use crate::{
     config::{self, BusSettings, Pipeline, StageKind, StoreSettings, show_duration, show_size},
 };
 
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  howdah check pipelines/wikimedia.toml
+  howdah check --schema > howdah.schema.json")]
+pub struct Arguments {
+    /// Pipeline files
+    #[arg(required_unless_present = "schema", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print the JSON Schema of pipeline files, for editors
+    #[arg(long, conflicts_with = "files")]
+    schema: bool,
+}
+
 /// Runs the command and answers with its exit code: 0 when all is fine, 1 with complaints.
-pub fn run(paths: &[PathBuf]) -> u8 {
-    let (text, code) = report(paths, &config::environment);
+pub fn run(arguments: &Arguments) -> u8 {
+    let (text, code) = match arguments.schema {
+        true => (format!("{:#}\n", config::schema()), 0),
+        false => report(&arguments.files, &config::environment),
+    };
     // Whoever closed the pipe has read what they wanted; the exit code says the rest.
     let _ = io::stdout().write_all(text.as_bytes());
     code

@@ -66,12 +66,7 @@ enum Command {
     /// Run pipelines in this process until SIGTERM or Ctrl-C
     Run(run::Arguments),
     /// Check pipeline files without running them; needs no network
-    #[command(after_help = "Example:\n  howdah check pipelines/wikimedia.toml")]
-    Check {
-        /// Pipeline files
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<std::path::PathBuf>,
-    },
+    Check(check::Arguments),
     /// Look after an archive
     #[command(subcommand)]
     Archive(archive::Command),
@@ -118,7 +113,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Check { files } => Ok(check::run(&files)),
+        Command::Check(arguments) => Ok(check::run(&arguments)),
         Command::Archive(command) => archive::run(&command),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Table(command) => table::run(&command),

@@ -44,11 +44,24 @@ fn a_wrong_command_line_is_answered_with_2_and_a_hint() {
     check(&[], "Usage: howdah");
     check(&["rum"], "unrecognized subcommand 'rum'");
     check(&["run"], "<FILE>...");
+    check(&["check"], "<FILE>...");
+    check(&["check", "--schema", "x.toml"], "cannot be used with");
     check(&["check", "--deeper", "x.toml"], "unexpected argument '--deeper'");
     check(&["archive"], "verify");
     check(&["demo", "--for", "5 parsecs"], "5 parsecs");
     check(&["serve-events", "x", "--listen", "here"], "here");
     check(&["--log", "ruin=[", "check", "x.toml"], "--log");
+}
+
+#[test]
+fn editors_are_told_of_every_key() {
+    let (code, out, err) = finish(&mut command(&["check", "--schema"]));
+    assert_eq!((code, err.as_str()), (0, ""));
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
+    assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+    let keys: Vec<_> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    let all = ["aggregator", "archiver", "bus", "collector", "format", "ingester", "pipeline", "store", "topics"];
+    assert_eq!(keys, all);
 }
 
 #[test]
