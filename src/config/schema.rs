@@ -31,7 +31,7 @@ pub(super) fn table(outline: &Outline) -> Value {
     outline.look(|contents| {
         let mut keys = Keys::of(contents);
         let kinds = contents.kinds.as_ref().map(|(key, kinds)| {
-            let kinds = kinds.iter().map(|(word, kind)| (*word, kind.look(Keys::of)));
+            let kinds = kinds.iter().map(|(word, kind)| (*word, kind.look(Keys::of_kind)));
             keys.widen(key, kinds.collect())
         });
         let mut schema = keys.schema();
@@ -61,6 +61,11 @@ impl Keys {
             properties: contents.keys.iter().map(|key| (key.name.to_owned(), property(key))).collect(),
             required: required.map(|key| key.name).collect(),
         }
+    }
+
+    fn of_kind(contents: &Contents) -> Self {
+        debug_assert!(contents.kinds.is_none() && contents.either.is_empty(), "a kind has keys and nothing else");
+        Self::of(contents)
     }
 
     fn schema(&self) -> Value {
@@ -149,5 +154,5 @@ const VARIED: &str = r"(?:[^$]|\$\$)*";
 
 /// A string of this form, or with a variable in it: what that brings is not known here.
 pub(super) fn text(pattern: &str) -> Value {
-    json!({ "type": "string", "pattern": format!("^(?:(?:{pattern})$|{VARIED}{VARIABLE})") })
+    json!({ "type": "string", "pattern": format!("^(?:{pattern})$|^{VARIED}{VARIABLE}") })
 }
