@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable
@@ -165,6 +166,16 @@ class PlantedTable:
         add |= {"modificationTime": 1, "dataChange": True}
         self.live[partition, hour] = add
         return [*actions, {"add": add}]
+
+    def swapped(self, tags: dict[str, str] | None = None, to: str | None = None) -> int:
+        """Gives the newest live file another path and tags; answers with the end of its hour in ms."""
+        (_, hour), add = max(self.live.items())
+        path = to or f"dt={add['partitionValues']['dt']}/{hour % 24:02}.parquet"
+        (self.folder / path).parent.mkdir(exist_ok=True)
+        shutil.copy(self.folder / add["path"], self.folder / path)
+        moved = add | {"path": path, "tags": tags}
+        self.put([{"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": False}}, {"add": moved}])
+        return (hour + 1) * 3_600_000
 
     def txns(self, partition: int, numbers: dict[str, int]) -> list[dict[str, Any]]:
         app = f"howdah/wiki_edits_minute/{TOPIC_ID}/{partition}"

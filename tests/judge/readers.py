@@ -2,13 +2,13 @@
 
     readers.py --table DIR --seconds 60 --interval 0.1 --until-file DONE --samples FILE
 
-`deltalake` and DuckDB take turns, each in a thread of its own, so that a slow open of one does not
-hold up the other. No open may fail once the table has existed; a reader that saw a version, or a
+`deltalake`, DuckDB and Spark take turns, each in a thread of its own, so that a slow open of one does
+not hold up the others. No open may fail once the table has existed; a reader that saw a version, or a
 sum of edits, never sees a smaller one afterwards. Before each open the folder is read as plain
-Parquet too (by pyarrow or DuckDB): an hour that is seen there is never seen otherwise again, and
-the table opened afterwards says the same of it. A random sample of the snapshots goes to a file,
-for `judge.py snapshots` to prove them. Ends with one line of JSON; exit code 1 if anything was
-wrong.
+Parquet too (by pyarrow, DuckDB or Spark): an hour that is seen there is never seen otherwise again,
+and the table opened afterwards says the same of it. When all is over each opens it a last time, and
+what they saw of the final hours is the same. A random sample of the snapshots goes to a file, for
+`judge.py snapshots` to prove them. Ends with one line of JSON; exit code 1 if anything was wrong.
 """
 
 from __future__ import annotations
@@ -20,23 +20,27 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import readings
 from deltalog import Log
+from readings import Deltalake, Duckdb, Tool
 from report import HOLDS, VIOLATED, Report
 from rows import MICROS, Row
 from snapshots import positions_of
+from spark import Spark
 
 SHOWN = 20
+TOOLS: dict[str, type[Tool]] = {tool.name: tool for tool in (Deltalake, Duckdb, Spark)}
+# How often is looked whether all is over.
+LOOK = 0.02
 
 
 @dataclass
 class Seen:
     """What one reader saw."""
 
+    version: str = ""
     opens: int = 0
     errors: int = 0
     went_back: int = 0
@@ -51,6 +55,12 @@ class Seen:
         if len(self.complaints) < SHOWN:
             self.complaints.append(text)
 
+    def failed(self, where: str, why: Exception) -> None:
+        """Complains of an exception; the frames of a Java stack say nothing to a user."""
+        self.errors += 1
+        said = [line for line in str(why).splitlines() if not line.lstrip().startswith(("at ", "... "))]
+        self.complain(f"{where}: {type(why).__name__}: " + "\n".join(said))
+
 
 @dataclass
 class Sample:
@@ -64,15 +74,39 @@ class Sample:
 class Reader:
     """Opens the table and keeps a sample of what it saw."""
 
-    def __init__(self, name: str, table: Path, num_samples: int, seed: int) -> None:
-        self.name = name
+    def __init__(self, tool: Tool, table: Path, num_samples: int, seed: int) -> None:
+        self.tool = tool
         self.table = table
         self.num_samples = num_samples
-        self.random = random.Random(f"{name}/{seed}")
-        self.connection = readings.duckdb_connection()
+        self.random = random.Random(f"{tool.name}/{seed}")
         self.seen = Seen()
         self.samples: list[Sample] = []
         self.plain: dict[int, list[Row]] = {}
+
+    def watch(self, first: float, interval: float, over: threading.Event) -> None:
+        """Opens the table from the start of the tool to its end."""
+        try:
+            self.tool.start()
+            self.seen.version = self.tool.version
+            try:
+                self.keep_opening(first, interval, over)
+            finally:
+                self.tool.close()
+        except Exception as why:  # a tool that cannot be had is no tool that saw nothing wrong
+            self.seen.failed(self.tool.name, why)
+
+    def keep_opening(self, first: float, interval: float, over: threading.Event) -> None:
+        """Opens the table at each tick, and once when all is over; after a slow open the ticks missed are left out."""
+        due = first
+        while not over.wait(max(0.0, due - time.monotonic())):
+            if self.exists():
+                self.open()
+            due = max(due + interval, time.monotonic())
+        if self.exists():
+            self.open()
+
+    def exists(self) -> bool:
+        return any((self.table / "_delta_log").glob("[0-9]" * 20 + ".json"))
 
     def newest(self) -> int:
         return max(int(path.stem) for path in (self.table / "_delta_log").glob("[0-9]" * 20 + ".json"))
@@ -83,15 +117,13 @@ class Reader:
         began, low = time.monotonic(), self.newest()
         try:
             self.read_plain()
-            if self.name == "deltalake":
-                high, rows = readings.by_deltalake(self.table)
-                low = high
-            else:  # does not say which version it read
-                rows = readings.by_duckdb(self.connection, self.table)
+            version, rows = self.tool.open(self.table)
+            if version is None:  # the tool does not say which one it read
                 high = self.newest()
+            else:
+                low = high = version
         except Exception as why:  # whatever it is, a user would have seen it
-            seen.errors += 1
-            seen.complain(f"version {low} or later: {type(why).__name__}: {why}")
+            seen.failed(f"version {low} or later", why)
             return
         seen.slowest_ms = max(seen.slowest_ms, int((time.monotonic() - began) * 1000))
         self.moved(high, sum(row.edits for row in rows))
@@ -100,11 +132,7 @@ class Reader:
 
     def read_plain(self) -> None:
         """The final hours as plain readers see them."""
-        if self.name == "deltalake":
-            rows = readings.plain_by_pyarrow(self.table)
-        else:
-            rows = readings.plain_by_duckdb(self.connection, self.table)
-        found = by_hour(rows)
+        found = by_hour(self.tool.plain(self.table))
         for hour, before in self.plain.items():
             if found.get(hour) != before:
                 self.seen.went_back += 1
@@ -147,16 +175,15 @@ def by_hour(rows: list[Row]) -> dict[int, list[Row]]:
     return hours
 
 
-def keep_opening(reader: Reader, first: float, interval: float, over: Callable[[], bool]) -> None:
-    """Opens the table at each tick; after a slow open the ticks missed are left out."""
-    due = first
-    while True:
-        time.sleep(max(0.0, due - time.monotonic()))
-        if over():
-            return
-        if any((reader.table / "_delta_log").glob("[0-9]" * 20 + ".json")):
-            reader.open()
-        due = max(due + interval, time.monotonic())
+def compare(watching: list[Reader], still: bool) -> None:
+    """All saw the same of each final hour. While the table is not still, one may have seen an hour more."""
+    first = watching[0]
+    for other in watching[1:]:
+        for hour in sorted(first.plain.keys() | other.plain.keys()):
+            one, two = first.plain.get(hour), other.plain.get(hour)
+            if one != two and (still or (one and two)):
+                other.seen.errors += 1
+                other.seen.complain(f"plain: hour {hour} has {two}, and for {first.tool.name} {one}")
 
 
 def write_samples(path: Path, log: Log, watching: list[Reader]) -> None:
@@ -166,35 +193,37 @@ def write_samples(path: Path, log: Log, watching: list[Reader]) -> None:
             for sample in reader.samples:
                 versions = range(sample.low, sample.high + 1)
                 positions = {version: positions_of(log.state(version).next()) for version in versions}
-                file.write(json.dumps({"reader": reader.name, "positions": positions, "rows": sample.rows}) + "\n")
+                file.write(json.dumps({"reader": reader.tool.name, "positions": positions, "rows": sample.rows}) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="for so long at most")
-    parser.add_argument("--interval", type=float, default=0.1, help="seconds between two opens of either reader")
-    parser.add_argument("--until-file", type=Path, help="until this file exists")
+    parser.add_argument("--interval", type=float, default=0.1, help="seconds between the opens of two readers")
+    parser.add_argument("--tools", default=",".join(TOOLS), help="who reads, of %(default)s")
+    parser.add_argument("--until-file", type=Path, help="until this file exists; the table does not change then")
     parser.add_argument("--samples", type=Path, help="where the sampled snapshots go, as JSON lines")
     parser.add_argument("--log", type=Path, help="a folder with the commits that are deleted from the table's log")
     parser.add_argument("--num-samples", type=int, default=50, help="snapshots to keep of each reader")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
 
-    watching = [Reader(name, args.table, args.num_samples, args.seed) for name in ("deltalake", "duckdb")]
-    began = time.monotonic()
-
-    def over() -> bool:
-        return time.monotonic() - began > args.seconds or bool(args.until_file and args.until_file.exists())
-
-    threads = [
-        threading.Thread(target=keep_opening, args=(reader, began + args.interval * turn, args.interval * 2, over))
-        for turn, reader in enumerate(watching)
-    ]
-    for thread in threads:
-        thread.start()
+    watching = [Reader(TOOLS[name](), args.table, args.num_samples, args.seed) for name in args.tools.split(",")]
+    began, over = time.monotonic(), threading.Event()
+    threads = []
+    for turn, reader in enumerate(watching):
+        interval = max(args.interval * len(watching), reader.tool.pause)
+        threads.append(threading.Thread(target=reader.watch, args=(began + args.interval * turn, interval, over)))
+        threads[-1].start()
+    still = False
+    while not still and time.monotonic() - began < args.seconds:
+        time.sleep(LOOK)
+        still = bool(args.until_file and args.until_file.exists())
+    over.set()
     for thread in threads:
         thread.join()
+    compare(watching, still)
     seconds = time.monotonic() - began
     if args.samples:
         write_samples(args.samples, Log(args.table, Report(), args.log), watching)
@@ -205,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
         "errors": sum(one.errors for one in seen),
         "went_back": sum(one.went_back for one in seen),
         "samples": sum(len(reader.samples) for reader in watching),
-        "readers": {reader.name: asdict(reader.seen) for reader in watching},
+        "readers": {reader.tool.name: asdict(reader.seen) for reader in watching},
     }
     print(json.dumps(summary))
     return VIOLATED if summary["errors"] or summary["went_back"] else HOLDS

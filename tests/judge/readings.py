@@ -1,5 +1,6 @@
 """Three ways to read the table, which share nothing: the Python `deltalake` package (delta-rs),
 DuckDB's `delta_scan` (delta-kernel), and the log read by ourselves with the files read by pyarrow.
+Spark is a fourth, in `spark.py`.
 
 Two more read the folder as plain Parquet, and so see the final hours only.
 """
@@ -7,7 +8,7 @@ Two more read the folder as plain Parquet, and so see the final hours only.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import deltalake
 import duckdb
@@ -20,6 +21,68 @@ from deltalog import State
 from rows import COLUMNS, Row
 
 MICROS = pa.timestamp("us", tz="UTC")
+
+
+class Tool(Protocol):
+    """A program that reads the table in both ways: as a Delta table and as plain Parquet."""
+
+    name: str
+    # Of the program and of what else decides how it reads; known once it has started.
+    version: str
+    # The least number of seconds between two opens.
+    pause: float
+
+    def start(self) -> None: ...
+
+    def open(self, table: Path) -> tuple[int | None, list[Row]]:
+        """The rows of the newest version and, if the tool tells, which version that is."""
+        ...
+
+    def plain(self, table: Path) -> list[Row]:
+        """The rows of the final hours."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Deltalake:
+    """The `deltalake` package, and pyarrow for the plain files."""
+
+    name = "deltalake"
+    version = f"{deltalake.__version__}, pyarrow {pa.__version__}"
+    pause = 0.0
+
+    def start(self) -> None:
+        pass
+
+    def open(self, table: Path) -> tuple[int | None, list[Row]]:
+        return by_deltalake(table)
+
+    def plain(self, table: Path) -> list[Row]:
+        return plain_by_pyarrow(table)
+
+    def close(self) -> None:
+        pass
+
+
+class Duckdb:
+    """DuckDB, for both."""
+
+    name = "duckdb"
+    version = duckdb.__version__
+    pause = 0.0
+
+    def start(self) -> None:
+        self.connection = duckdb_connection()
+
+    def open(self, table: Path) -> tuple[int | None, list[Row]]:
+        return None, by_duckdb(self.connection, table)
+
+    def plain(self, table: Path) -> list[Row]:
+        return plain_by_duckdb(self.connection, table)
+
+    def close(self) -> None:
+        self.connection.close()
 
 
 def duckdb_connection() -> duckdb.DuckDBPyConnection:

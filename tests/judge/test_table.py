@@ -1,13 +1,9 @@
-"""The judge passes a right table, names planted faults, and readers see the truth midway."""
+"""The judge passes a right table and names planted faults."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
-import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import readers
 from expected import Rules
 from planted import PlantedArchive, PlantedTable, by_wiki, write_rows
 from test_judge import NUM_PARTITIONS, Case, verdict
@@ -155,21 +150,11 @@ class Table(TableCase):
         self.assert_holds(self.judge())
         self.assert_named(self.judge("--strict"), "left_over")
 
-    def swapped(self, tags: dict[str, str] | None = None, to: str | None = None) -> int:
-        """Gives the newest live file another path and tags; answers with the end of its hour in ms."""
-        (_, hour), add = max(self.table.live.items())
-        path = to or f"dt={add['partitionValues']['dt']}/{hour % 24:02}.parquet"
-        (self.table.folder / path).parent.mkdir(exist_ok=True)
-        shutil.copy(self.table.folder / add["path"], self.table.folder / path)
-        moved = add | {"path": path, "tags": tags}
-        self.table.put([{"remove": {"path": add["path"], "deletionTimestamp": 1, "dataChange": False}}, {"add": moved}])
-        return (hour + 1) * 3_600_000
-
     def final(self, until: int) -> None:
         self.table.put([{"txn": {"appId": "howdah/wiki_edits_minute/final", "version": until}}])
 
     def test_an_hour_for_plain_readers_that_is_not_final(self) -> None:
-        until = self.swapped()
+        until = self.table.swapped()
         self.assert_named(self.judge(), "not_final")
         self.final(until)
         self.assert_holds(self.judge("--ended"))
@@ -177,7 +162,7 @@ class Table(TableCase):
         self.assert_named(self.judge(), "went_back")
 
     def test_a_plain_file_that_the_log_does_not_name(self) -> None:
-        self.final(self.swapped())
+        self.final(self.table.swapped())
         path = next(self.table.folder.glob("dt=*/*.parquet"))
         shutil.copy(path, path.with_name("99.parquet"))
         self.assert_named(self.judge(), "disagree")
@@ -185,7 +170,7 @@ class Table(TableCase):
     def test_a_final_hour_that_is_not_in_its_file(self) -> None:
         hour = max(self.table.live)[1]
         tag = {"howdah.hour": datetime.fromtimestamp(hour * 3600, UTC).isoformat()}
-        self.final(self.swapped(tag, "_live/other.parquet"))
+        self.final(self.table.swapped(tag, "_live/other.parquet"))
         self.assert_holds(self.judge())
         self.assert_named(self.judge("--ended"), "not_swapped")
 
@@ -359,76 +344,3 @@ class Counted(Case):
             self.assertEqual(rules.read(line).key, expected, line)
         for line in (b"", b"[]", b"7", b'{"timestamp":1', b'{"timestamp":NaN,"wiki":"x"}', b"\xff"):
             self.assertEqual(rules.read(line), (None, None), line)
-
-
-class Readers(Case):
-    """Readers at work while a table is written, and the judgement of what they saw."""
-
-    def test_snapshots_midway_are_the_truth_of_their_moment(self) -> None:
-        archive = PlantedArchive(self.folder / "archive")
-        archive.write(by_wiki(self.lines, NUM_PARTITIONS))
-        done = self.folder / "done"
-        samples = self.folder / "samples.jsonl"
-        writer = threading.Thread(target=self.write, args=(archive, done))
-        writer.start()
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            code = readers.main(
-                [
-                    *(f"--table={self.folder / 'table'}", "--seconds=60", "--interval=0.01"),
-                    *(f"--until-file={done}", f"--samples={samples}", "--num-samples=30"),
-                ]
-            )
-        writer.join()
-        summary = json.loads(out.getvalue())
-        self.assertEqual((code, summary["errors"], summary["went_back"]), (0, 0, 0), summary)
-        self.assertEqual(summary["samples"], sum(min(30, seen["opens"]) for seen in summary["readers"].values()))
-        for seen in summary["readers"].values():
-            self.assertGreater(seen["last_version"], seen["first_version"])
-        self.assert_holds(self.judge(archive, samples))
-        self.plant(samples, archive)
-
-    def plant(self, samples: Path, archive: PlantedArchive) -> None:
-        """Samples that are not the truth are found out."""
-        taken = [json.loads(line) for line in samples.read_text().splitlines()]
-        sample = max(taken, key=lambda sample: len(sample["rows"]))
-        sample["rows"][0][3] += 1
-        samples.write_text(json.dumps(sample) + "\n")
-        self.assert_named(self.judge(archive, samples), "wrong_count")
-        del sample["rows"][0]
-        samples.write_text(json.dumps(sample) + "\n")
-        self.assert_named(self.judge(archive, samples), "missing_row")
-        samples.write_text("")
-        self.assert_named(self.judge(archive, samples), "missing")
-
-    def judge(self, archive: PlantedArchive, samples: Path) -> tuple[int, str]:
-        where = ("--events", self.events, "--archive", archive.folder, "--table", self.folder / "table")
-        return verdict("snapshots", *where, "--samples", samples)
-
-    def write(self, archive: PlantedArchive, done: Path) -> None:
-        try:
-            time.sleep(0.1)  # so that the readers meet a table that is not there yet
-            table = PlantedTable(self.folder / "table")
-            for tenth in range(1, 11):
-                for partition, records in enumerate(archive.offsets):
-                    table.commit(partition, records, max(1, len(records) * tenth // 10))
-                    time.sleep(0.03)
-        finally:
-            done.touch()
-
-    def test_a_table_that_breaks_is_an_error_and_one_that_shrinks_went_back(self) -> None:
-        archive = PlantedArchive(self.folder / "archive")
-        archive.write([self.lines])
-        table = PlantedTable(self.folder / "table")
-        table.commit(0, archive.offsets[0], 50)
-        watching = [readers.Reader(name, table.folder, 10, 0) for name in ("deltalake", "duckdb")]
-        for reader in watching:
-            reader.open()
-            self.assertEqual((reader.seen.errors, reader.seen.went_back), (0, 0))
-        table.commit(0, archive.offsets[0], 20)
-        for reader in watching:
-            reader.open()
-            self.assertEqual((reader.seen.errors, reader.seen.went_back), (0, 1))
-        (table.folder / "_delta_log" / f"{table.version:020}.json").write_text("{")
-        for reader in watching:
-            reader.open()
-            self.assertEqual(reader.seen.errors, 1, reader.seen.complaints)
