@@ -1,9 +1,9 @@
 //! The independent judge in `tests/judge`: Python, and no line of howdah.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     ffi::OsStr,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -31,8 +31,9 @@ fn python() -> &'static Path {
     });
     python.as_deref().unwrap_or_else(|why| {
         panic!(
-            "the judge needs Python 3.11 or newer with venv and pip (Debian: apt install python3-venv), and at its \
-             first run the package index for deltalake, duckdb and pyarrow: tests/judge/setup.sh says\n{why}"
+            "the judge needs Python 3.11 or newer with venv and pip, Java 17 and Maven (Debian: apt install python3-venv \
+             openjdk-17-jre-headless maven), and at its first run the package index for deltalake, duckdb, pyarrow and \
+             pyspark and Maven Central for Delta's jars: tests/judge/setup.sh says\n{why}"
         )
     })
 }
@@ -125,20 +126,43 @@ impl Case<'_> {
     }
 }
 
-/// `deltalake` and DuckDB, which open the table ten times a second.
+/// `deltalake` and DuckDB, which open the table ten times a second, and Spark, which opens it now and then.
 pub struct Readers {
     process: Process,
     folder: PathBuf,
 }
 
+const READERS: [&str; 3] = ["deltalake", "duckdb", "spark"];
+
 /// What they saw.
 #[derive(Debug, Deserialize)]
 pub struct Seen {
-    pub opens: u64,
     pub opens_per_second: f64,
     pub errors: u64,
     pub went_back: u64,
     pub samples: u64,
+    /// By name.
+    pub readers: BTreeMap<String, SeenByOne>,
+}
+
+/// What one of them saw.
+#[derive(Debug, Deserialize)]
+pub struct SeenByOne {
+    /// Of the program that read.
+    pub version: String,
+    pub opens: u64,
+    pub errors: u64,
+    pub final_hours: u64,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, seen) in &self.readers {
+            let SeenByOne { version, opens, errors, final_hours } = seen;
+            write!(f, "{name} {version}: {opens} opens, {errors} errors, {final_hours} final hours; ")?;
+        }
+        write!(f, "{:.1} opens a second, {} sampled", self.opens_per_second, self.samples)
+    }
 }
 
 /// Keeps what howdah deletes: links each commit of a table into another folder as soon as it is there.
@@ -196,6 +220,9 @@ impl Drop for Keeping {
 }
 
 impl Readers {
+    /// Less says nothing: Spark starts for half a minute while everything else runs, and reads slowly.
+    const MIN_OPENS: u64 = 5;
+
     /// Starts them; they wait for the table to exist.
     pub fn start(table: &Path, log: &Path, folder: &Path) -> Self {
         let mut command = Command::new(python());
@@ -214,6 +241,9 @@ impl Readers {
         let seen: Option<Seen> = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
         let seen = seen.unwrap_or_else(|| panic!("the readers ended with {status} and said\n{said}"));
         assert!(seen.errors == 0 && seen.went_back == 0, "the readers saw\n{said}");
+        assert!(seen.readers.keys().eq(READERS), "others read than {READERS:?}:\n{said}");
+        let idle = |one: &SeenByOne| one.opens < Self::MIN_OPENS || one.final_hours == 0;
+        assert!(!seen.readers.values().any(idle), "a reader hardly read:\n{said}");
         (seen, samples(&self.folder))
     }
 }
