@@ -2,9 +2,9 @@
 
     readers.py --table DIR --seconds 60 --interval 0.1 --until-file DONE --samples FILE
 
-`deltalake`, DuckDB and Spark take turns, each in a thread of its own, so that a slow open of one does
-not hold up the others. No open may fail once the table has existed; a reader that saw a version, or a
-sum of edits, never sees a smaller one afterwards. Before each open the folder is read as plain
+`deltalake`, DuckDB and Spark, each in a thread of its own, so that a slow open of one does not hold up
+the others. No open may fail once the table has existed; a reader that saw a version, or a sum of
+edits, never sees a smaller one afterwards. Before each open the folder is read as plain
 Parquet too (by pyarrow, DuckDB or Spark): an hour that is seen there is never seen otherwise again,
 and the table opened afterwards says the same of it. When all is over each opens it a last time, and
 what they saw of the final hours is the same. A random sample of the snapshots goes to a file, for
@@ -79,25 +79,29 @@ class Reader:
         self.table = table
         self.num_samples = num_samples
         self.random = random.Random(f"{tool.name}/{seed}")
+        self.started = threading.Event()
         self.seen = Seen()
         self.samples: list[Sample] = []
         self.plain: dict[int, list[Row]] = {}
 
-    def watch(self, first: float, interval: float, over: threading.Event) -> None:
+    def watch(self, interval: float, over: threading.Event) -> None:
         """Opens the table from the start of the tool to its end."""
         try:
-            self.tool.start()
-            self.seen.version = self.tool.version
             try:
-                self.keep_opening(first, interval, over)
+                self.tool.start()
+                self.seen.version = self.tool.version
+            finally:
+                self.started.set()
+            try:
+                self.keep_opening(interval, over)
             finally:
                 self.tool.close()
         except Exception as why:  # a tool that cannot be had is no tool that saw nothing wrong
             self.seen.failed(self.tool.name, why)
 
-    def keep_opening(self, first: float, interval: float, over: threading.Event) -> None:
+    def keep_opening(self, interval: float, over: threading.Event) -> None:
         """Opens the table at each tick, and once when all is over; after a slow open the ticks missed are left out."""
-        due = first
+        due = time.monotonic()
         while not over.wait(max(0.0, due - time.monotonic())):
             if self.exists():
                 self.open()
@@ -200,8 +204,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="for so long at most")
-    parser.add_argument("--interval", type=float, default=0.1, help="seconds between the opens of two readers")
+    parser.add_argument("--interval", type=float, default=0.1, help="seconds between two opens of one reader")
     parser.add_argument("--tools", default=",".join(TOOLS), help="who reads, of %(default)s")
+    parser.add_argument("--ready-file", type=Path, help="is made when all can read; until then no table need be there")
     parser.add_argument("--until-file", type=Path, help="until this file exists; the table does not change then")
     parser.add_argument("--samples", type=Path, help="where the sampled snapshots go, as JSON lines")
     parser.add_argument("--log", type=Path, help="a folder with the commits that are deleted from the table's log")
@@ -210,13 +215,17 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
 
     watching = [Reader(TOOLS[name](), args.table, args.num_samples, args.seed) for name in args.tools.split(",")]
-    began, over = time.monotonic(), threading.Event()
+    over = threading.Event()
     threads = []
-    for turn, reader in enumerate(watching):
-        interval = max(args.interval * len(watching), reader.tool.pause)
-        threads.append(threading.Thread(target=reader.watch, args=(began + args.interval * turn, interval, over)))
+    for reader in watching:
+        interval = max(args.interval, reader.tool.pause)
+        threads.append(threading.Thread(target=reader.watch, args=(interval, over)))
         threads[-1].start()
-    still = False
+    for reader in watching:
+        reader.started.wait()
+    if args.ready_file:
+        args.ready_file.touch()
+    began, still = time.monotonic(), False
     while not still and time.monotonic() - began < args.seconds:
         time.sleep(LOOK)
         still = bool(args.until_file and args.until_file.exists())

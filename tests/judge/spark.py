@@ -60,8 +60,8 @@ class Spark:
 
     name = "spark"
     version = "not started"
-    # An open takes one to two seconds of a core, and howdah is what is to be kept busy.
-    pause = 1.0
+    # An open takes one to three seconds of a core, and howdah is what is to be kept busy.
+    pause = 2.0
 
     def __init__(self) -> None:
         self.num_opens = 0

@@ -38,7 +38,7 @@ class Midway(Case):
             code = readers.main(
                 [
                     "--tools=deltalake,duckdb",
-                    *(f"--table={self.folder / 'table'}", "--seconds=60", "--interval=0.01"),
+                    *(f"--table={self.folder / 'table'}", "--seconds=60", "--interval=0.02"),
                     *(f"--until-file={done}", f"--samples={samples}", "--num-samples=30"),
                 ]
             )

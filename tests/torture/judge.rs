@@ -16,7 +16,10 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{plan::Plan, process::Process};
+use super::{
+    plan::Plan,
+    process::{Process, await_within, tail},
+};
 
 /// The judge's Python, with the packages that it needs; made at the first call.
 fn python() -> &'static Path {
@@ -153,13 +156,15 @@ pub struct SeenByOne {
     pub opens: u64,
     pub errors: u64,
     pub final_hours: u64,
+    pub slowest_ms: u64,
 }
 
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, seen) in &self.readers {
-            let SeenByOne { version, opens, errors, final_hours } = seen;
-            write!(f, "{name} {version}: {opens} opens, {errors} errors, {final_hours} final hours; ")?;
+            let SeenByOne { version, opens, errors, final_hours, slowest_ms } = seen;
+            write!(f, "{name} {version}: {opens} opens (the slowest {slowest_ms} ms), ")?;
+            write!(f, "{errors} errors, {final_hours} final hours; ")?;
         }
         write!(f, "{:.1} opens a second, {} sampled", self.opens_per_second, self.samples)
     }
@@ -220,23 +225,33 @@ impl Drop for Keeping {
 }
 
 impl Readers {
-    /// Less says nothing: Spark starts for half a minute while everything else runs, and reads slowly.
+    /// Less says nothing. Spark, the slowest of them, makes about twenty.
     const MIN_OPENS: u64 = 5;
 
-    /// Starts them; they wait for the table to exist.
+    /// How long the slowest of them, a JVM, may take to be ready.
+    const START: Duration = Duration::from_secs(180);
+
+    /// How long their last opens may take.
+    const END: Duration = Duration::from_secs(60);
+
+    /// Starts them and waits until they can read; the table need not be there yet.
     pub fn start(table: &Path, log: &Path, folder: &Path) -> Self {
         let mut command = Command::new(python());
         command.arg("-B").arg(script("readers.py")).arg("--table").arg(table).arg("--samples").arg(samples(folder));
         command.arg("--log").arg(log);
-        command.arg("--until-file").arg(folder.join("readers.done"));
-        command.args(["--seconds", "600", "--interval", "0.06"]);
-        Self { process: Process::start(&mut command, &folder.join("readers.log")), folder: folder.to_owned() }
+        let (ready, said) = (folder.join("readers.ready"), folder.join("readers.log"));
+        command.arg("--ready-file").arg(&ready).arg("--until-file").arg(folder.join("readers.done"));
+        command.args(["--seconds", "600", "--interval", "0.12"]);
+        let process = Process::start(&mut command, &said);
+        let is_ready = await_within(Self::START, || ready.exists().then_some(()));
+        assert!(is_ready.is_some(), "the readers are not ready after {:?}:\n{}", Self::START, tail(&said, 40));
+        Self { process, folder: folder.to_owned() }
     }
 
     /// Ends them; answers with what they saw and where their samples lie.
     pub fn end(mut self) -> (Seen, PathBuf) {
         fs::write(self.folder.join("readers.done"), "").unwrap();
-        let status = self.process.ended_within(Duration::from_secs(30)).expect("the readers end when told");
+        let status = self.process.ended_within(Self::END).expect("the readers end when told");
         let said = fs::read_to_string(self.folder.join("readers.log")).unwrap();
         let seen: Option<Seen> = said.lines().last().and_then(|line| serde_json::from_str(line).ok());
         let seen = seen.unwrap_or_else(|| panic!("the readers ended with {status} and said\n{said}"));

@@ -57,10 +57,10 @@ pub struct Tally {
 pub fn run(name: &str, plan: &Plan) -> Tally {
     let started = Instant::now();
     let run = Run::new(name, plan);
+    let readers = plan.setup.readers.then(|| Readers::start(&run.table(), &run.path("log"), run.folder()));
     let mut server = Server::start(&run.path("events.ndjson"), &run.path("server.log"), &run.serving(SPEED));
     run.configure(&server.url());
     let keeping = Keeping::start(&run.table(), &run.path("log"));
-    let readers = plan.setup.readers.then(|| Readers::start(&run.table(), &run.path("log"), run.folder()));
 
     let mut tally = Tally::default();
     for death in &plan.deaths {
@@ -137,8 +137,8 @@ impl<'a> Run<'a> {
     fn configure(&self, url: &str) {
         let Setup { partitions, archivers, aggregators, codec, readers, .. } = self.plan.setup;
         let data = self.path("data").display().to_string();
-        // Nobody reads a version that is older, and of the readers Spark may need seconds for one.
-        let history = if readers { "15s" } else { "5s" };
+        // What is older may be gone in the middle of an open, and Spark may need seconds for one.
+        let history = if readers { "20s" } else { "5s" };
         let key = if partitions > 1 { "key = \"/wiki\"" } else { "" };
         let text = format!(
             r#"format = 1
