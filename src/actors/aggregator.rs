@@ -9,7 +9,7 @@
 mod keep;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -19,11 +19,15 @@ use tokio::time::Instant;
 
 use self::keep::Keeping;
 use super::{
-    Reopens,
+    Reopens, Suspects,
     assignment::{Drain, Lags, TakeBatch, feed, partitions_of},
 };
 use crate::{
-    bus::{SharedBus, TopicInfo},
+    bus::{
+        SharedBus, TopicInfo,
+        letters::{self, DeadLetter},
+        read_range,
+    },
     fault::{Fault, Kind, Result, Retry},
     model::{Clock, Doubling, Offset, Partition, Pause},
     store::SharedStore,
@@ -47,6 +51,8 @@ pub struct AggregatorParts {
     pub store: SharedStore,
     /// Wall time, for figures and for the log.
     pub clock: Arc<dyn Clock>,
+    /// What its lives died of.
+    pub suspects: Suspects,
 }
 
 /// See the module's text.
@@ -55,6 +61,8 @@ pub struct Aggregator {
     parts: AggregatorParts,
 
     topic: Option<TopicInfo>,
+    /// Records that are not looked into.
+    poison: Poison,
     /// Absent while a commit or the opening of lanes runs.
     committer: Option<Committer>,
     slots: BTreeMap<Partition, Slot>,
@@ -97,7 +105,10 @@ impl Fresh {
 }
 
 /// What opening the table found: the committer and a lane for each partition.
-type Opened = (TopicInfo, Committer, Vec<(Partition, Lane)>);
+type Opened = (TopicInfo, Poison, Committer, Vec<(Partition, Lane)>);
+
+/// The places of records that a life died of.
+type Poison = BTreeSet<(Partition, Offset)>;
 
 impl Aggregator {
     /// A fresh life of an aggregator.
@@ -106,6 +117,7 @@ impl Aggregator {
             life,
             parts,
             topic: None,
+            poison: Poison::new(),
             committer: None,
             slots: BTreeMap::new(),
             num_lanes: 0,
@@ -145,7 +157,8 @@ impl Aggregator {
         });
     }
 
-    fn opened(&mut self, (topic, committer, lanes): Opened, ctx: &mut Context<Self>) {
+    fn opened(&mut self, (topic, poison, committer, lanes): Opened, ctx: &mut Context<Self>) {
+        self.poison = poison;
         self.topic = Some(topic);
         self.committer = Some(committer);
         self.num_lanes = lanes.len();
@@ -196,26 +209,32 @@ impl Aggregator {
             if slot.fresh.counts.total() >= bound {
                 return self.commit_if_due(ctx);
             }
-            let Some(delivery) = slot.waiting.pop_front() else { return };
-            let batch = match &delivery.message.batch {
+            let Some(mut delivery) = slot.waiting.pop_front() else { return };
+            let batch = match &mut delivery.message.batch {
                 Ok(batch) => batch,
                 Err(fault) => {
                     let fault = fault.clone();
                     return self.failed(&fault, ctx);
                 }
             };
-            match slot.lane.take(batch) {
-                Taken::Counted { counts, lost } => {
-                    slot.last_record = if counts.total() > 0 { Instant::now() } else { slot.last_record };
-                    slot.fresh.counts.add(&counts);
-                    slot.fresh.bytes += batch.weight() as u64;
-                    slot.fresh.lost += lost;
+            letters::blind(batch, partition, &self.poison);
+            for piece in self.parts.suspects.pieces(partition, batch) {
+                let at_work = self.parts.suspects.at_work(partition, &piece);
+                let taken = slot.lane.take(&piece);
+                at_work.survived();
+                match taken {
+                    Taken::Counted { counts, lost } => {
+                        slot.last_record = if counts.total() > 0 { Instant::now() } else { slot.last_record };
+                        slot.fresh.counts.add(&counts);
+                        slot.fresh.bytes += piece.weight() as u64;
+                        slot.fresh.lost += lost;
+                    }
+                    Taken::Elsewhere => {
+                        self.life.vitals.stale_batches.add(1);
+                        return self.reassign(partition, ctx);
+                    }
+                    Taken::ReplayGone => return self.restore(partition, ctx),
                 }
-                Taken::Elsewhere => {
-                    self.life.vitals.stale_batches.add(1);
-                    return self.reassign(partition, ctx);
-                }
-                Taken::ReplayGone => return self.restore(partition, ctx),
             }
         }
     }
@@ -369,6 +388,8 @@ async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened
     let settings = &parts.settings;
     let topic = parts.bus.topic(&settings.topic).await?;
     let topic = topic.ok_or_else(|| Fault::user(format!("topic {} does not exist", settings.topic)))?;
+    bury(life, parts, &topic).await?;
+    let poison = letters::poison(&*parts.bus, &topic).await?;
     let pause = Arc::new(super::Declared(life.clone()));
     let mut committer = Committer::open(settings, parts.store.clone(), pause, parts.clock.clone()).await?;
     if let Some((other, _)) = committer.snapshot().lanes().find(|(lane, _)| lane.topic != topic.id) {
@@ -397,7 +418,29 @@ async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened
     {
         return Err(Fault::external(format!("table {}: another writer has begun its lanes", settings.path)));
     }
-    Ok((topic, committer, lanes))
+    Ok((topic, poison, committer, lanes))
+}
+
+/// Makes a dead letter of each record that lives died of alone.
+async fn bury(life: &Life<Aggregator>, parts: &AggregatorParts, topic: &TopicInfo) -> Result<()> {
+    for partition in partitions_of(life.id.replica, parts.replicas, topic.num_partitions) {
+        let Some(offset) = parts.suspects.condemned(partition) else { continue };
+        let Some(record) = read_range(&*parts.bus, topic, partition, offset, offset + 1).await?.pop() else { continue };
+        tracing::error!(actor = %life.id, partition, offset, "died of this record again and again: it is a dead letter now");
+        let place = format!("{partition}@{offset}");
+        let letter = DeadLetter {
+            reason: letters::POISON.to_owned(),
+            detail: format!("{}-{place}: {} died of it again and again", topic.name, life.id),
+            coordinate: letters::coordinate(topic, place),
+            payload: record.value,
+            file: None,
+            record: Some((record.time, record.key)),
+        };
+        let mut producer = parts.bus.producer(&format!("{}/letters/{partition}", life.id)).await?;
+        producer.send(vec![letter.outgoing(&topic.name, &life.id)]).await?;
+        life.vitals.dead_letters.add(1);
+    }
+    Ok(())
 }
 
 impl Actor for Aggregator {

@@ -14,14 +14,17 @@ use std::{
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use super::assignment::{Drain, Lags, TakeBatch, feed, partitions_of};
+use super::{
+    Suspects,
+    assignment::{Drain, Lags, TakeBatch, feed, partitions_of},
+};
 use crate::{
     archive::{Lane, Parts, Published, Settings},
     bus::{SharedBus, TopicInfo},
     fault::{Fault, Kind, Result, Retry},
     model::{Batch, Clock, Doubling, Epoch, NodeId, Offset, Partition, Pause, Why},
     store::SharedStore,
-    supervise::{Delivery, Life},
+    supervise::{Delivery, Life, WaitGuard},
 };
 
 /// How often open segments are looked at for their age; the age itself is of minutes.
@@ -44,6 +47,8 @@ pub struct ArchiverParts {
     pub store: SharedStore,
     /// Wall time, for the figures.
     pub clock: Arc<dyn Clock>,
+    /// What its lives died of.
+    pub suspects: Suspects,
 }
 
 /// See the module's text.
@@ -68,6 +73,8 @@ struct Slot {
     waiting: VecDeque<Delivery<TakeBatch>>,
     position: Offset,
     failures: u32,
+    /// It stands before a record that lives died of, until a person restarts it.
+    parked: Option<WaitGuard>,
 }
 
 impl Archiver {
@@ -89,9 +96,20 @@ impl Archiver {
         }
     }
 
-    /// Opens a partition's lane (again), after a pause if it failed before.
+    /// Opens a partition's lane (again), after a pause if it failed before; or parks it: an archive leaves
+    /// nothing out.
     fn open(&mut self, partition: Partition, ctx: &mut Context<Self>) {
         let Some(topic) = self.topic.clone() else { return };
+        if let Some(offset) = self.parts.suspects.condemned(partition) {
+            let place = format!("{}-{partition}@{offset}", topic.name);
+            tracing::error!(actor = %self.life.id, place, "died of this record again and again: parked before it");
+            let fault = Fault::internal(format!(
+                "parked before {place}, of which it died again and again: restart it once that is mended"
+            ));
+            super::note(&self.life.vitals, &*self.parts.clock, &fault);
+            self.slots.entry(partition).or_default().parked = Some(self.life.waiting(fault.message));
+            return;
+        }
         let parts = self.lane_parts();
         let slot = self.slots.entry(partition).or_default();
         slot.assignment += 1;
@@ -161,12 +179,12 @@ impl Archiver {
             slot.lane = Some(lane);
             return self.finish_drain();
         }
-        let life = self.life.clone();
+        let (life, suspects) = (self.life.clone(), self.parts.suspects.clone());
         let step = async move {
             let _attempt = life.attempt(if due { "publish" } else { "take batch" });
             let (result, expected) = match &next {
                 Some(delivery) => match &delivery.message.batch {
-                    Ok(batch) => (lane.take(batch, now).await, Some(batch.to)),
+                    Ok(batch) => (take(&suspects, partition, &mut lane, batch, now).await, Some(batch.to)),
                     Err(fault) => {
                         // What was read before the reader's end is archived: it may be all that is left.
                         if let Err(fault) = lane.roll().await {
@@ -259,7 +277,8 @@ impl Archiver {
     /// Answers the drain once every lane is at its end with nothing open.
     fn finish_drain(&mut self) {
         let idle = |(partition, slot): (&Partition, &Slot)| {
-            self.is_drained(*partition) && slot.lane.as_ref().is_some_and(|lane| lane.due().is_none())
+            let is_at_rest = slot.lane.as_ref().is_some_and(|lane| lane.due().is_none());
+            slot.parked.is_some() || (is_at_rest && self.is_drained(*partition))
         };
         if self.topic.is_some()
             && self.draining.is_some()
@@ -269,6 +288,28 @@ impl Archiver {
             let _ = drain.done.send(());
         }
     }
+}
+
+/// Gives a batch to its lane: whole, or record by record where lives died of it.
+async fn take(
+    suspects: &Suspects,
+    partition: Partition,
+    lane: &mut Lane,
+    batch: &Batch,
+    now: Instant,
+) -> Result<Vec<Published>> {
+    let mut published = Vec::new();
+    for piece in suspects.pieces(partition, batch) {
+        let at_work = suspects.at_work(partition, &piece);
+        let taken = lane.take(&piece, now).await;
+        at_work.survived();
+        published.extend(taken?);
+        // Another writer was first: the lane stands elsewhere.
+        if lane.position() != piece.to {
+            break;
+        }
+    }
+    Ok(published)
 }
 
 impl Actor for Archiver {

@@ -8,6 +8,7 @@ mod collector;
 mod ingester;
 mod link;
 mod oversized;
+mod suspects;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ pub use assignment::{Drain, TakeBatch};
 pub use collector::{Collector, CollectorParts, EndCollecting};
 pub use ingester::{DrainSpool, Ingester, IngesterParts};
 pub use link::Link;
+pub use suspects::Suspects;
 
 use actix::prelude::*;
 use async_trait::async_trait;

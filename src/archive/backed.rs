@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Settings, naming::lane_name, recall::Recall};
 use crate::{
-    bus::{Bus, Producer, Reader, SharedBus, TopicInfo, TopicSpec, Watermarks, letters, read_range},
+    bus::{Bus, Producer, Reader, SharedBus, TopicInfo, TopicSpec, Watermarks, letters},
     failpoint::rare,
     fault::{Fault, Result},
     model::{Batch, Millis, Offset, Partition, Record, TopicName, Why},
@@ -185,21 +185,12 @@ impl BackedBus {
     /// The records that were dead letters of the archive, as far as the bus has them; what it has not is
     /// gone.
     async fn letters_of(&self, topic: &TopicInfo, partition: Partition, mut batch: Batch) -> Result<Batch> {
-        let prefix = format!("{}/{}/{partition}@", topic.name, topic.id);
-        let mut found = BTreeMap::new();
-        if let Some(dead) = self.bus.topic(&topic.name.dead_letters()).await? {
-            for partition in 0..dead.num_partitions {
-                let ends = self.bus.watermarks(&dead, partition).await?;
-                let letters = read_range(&*self.bus, &dead, partition, ends.low, ends.high).await?;
-                // A null says that one was sent again.
-                for letter in letters.into_iter().filter(|letter| letter.value.is_some()) {
-                    let key = letter.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-                    let offset = key.and_then(|key| key.strip_prefix(&prefix)?.parse::<Offset>().ok());
-                    let offset = offset.filter(|offset| (batch.from..batch.to).contains(offset));
-                    found.extend(offset.map(|offset| (offset, letter)));
-                }
-            }
-        }
+        let letters = letters::of_records(&*self.bus, topic).await?.into_iter();
+        // A null says that one was sent again.
+        let wanted = letters.filter(|((of, offset), letter)| {
+            *of == partition && (batch.from..batch.to).contains(offset) && letter.value.is_some()
+        });
+        let found: BTreeMap<_, _> = wanted.map(|((_, offset), letter)| (offset, letter)).collect();
         batch.why = Why::Retention;
         let record = |(offset, letter): (Offset, Record)| {
             let time = letters::time_of(&letter);

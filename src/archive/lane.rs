@@ -14,7 +14,11 @@ use super::{
     segment::{Account, Framed, Open, Staging, frame},
 };
 use crate::{
-    bus::{Producer, TopicInfo, letters::DeadLetter, read_range},
+    bus::{
+        Producer, TopicInfo,
+        letters::{self, DeadLetter},
+        read_range,
+    },
     chain::{Chain, decide},
     failpoint::{cross, rare},
     fault::{Fault, Kind, Result, Retry},
@@ -241,11 +245,10 @@ impl Lane {
     }
 
     fn letter(&self, record: &Record, reason: &str) -> DeadLetter {
-        let (topic, id) = (&self.topic.name, self.topic.id);
         DeadLetter {
             reason: reason.to_owned(),
             detail: format!("{}@{}: a line of the archive may hold no newline", self.name(), record.offset),
-            coordinate: format!("{topic}/{id}/{}@{}", self.partition, record.offset),
+            coordinate: letters::coordinate(&self.topic, format_args!("{}@{}", self.partition, record.offset)),
             payload: record.value.clone(),
             file: None,
             record: Some((record.time, record.key.clone())),

@@ -28,6 +28,8 @@ pub enum Framed<'r> {
 
 /// Line framing: the value, then a newline. An empty value is an empty line.
 pub fn frame(record: &Record) -> Framed<'_> {
+    #[cfg(test)]
+    record.value.iter().for_each(|value| crate::failpoint::tests_only::look(value));
     match &record.value {
         None => Framed::Null,
         Some(value) if value.contains(&b'\n') => Framed::Unframable("newline"),

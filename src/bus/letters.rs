@@ -5,10 +5,15 @@
 //! twice after a crash is recognised. The value is the record as it was (or nothing, if the
 //! payload is kept as a file); the headers tell the story.
 
+use std::{collections::BTreeSet, fmt};
+
 use bytes::Bytes;
 
-use super::Outgoing;
-use crate::model::{ActorId, Millis, Record, TopicName};
+use super::{Bus, Outgoing, TopicInfo, read_range};
+use crate::{
+    fault::Result,
+    model::{ActorId, Batch, Millis, Offset, Partition, Record, TopicName},
+};
 
 /// Header: why, in one word.
 pub const REASON: &str = "howdah.reason";
@@ -24,10 +29,13 @@ pub const TIME: &str = "howdah.time";
 /// Header: the record's own key.
 pub const KEY: &str = "howdah.key";
 
+/// The reason of a record that an actor died of again and again.
+pub const POISON: &str = "poison";
+
 /// A record that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeadLetter {
-    /// Why, in one word: `newline`, `oversized`.
+    /// Why, in one word: `newline`, `oversized`, `poison`.
     pub reason: String,
     /// Why, in a sentence.
     pub detail: String,
@@ -41,6 +49,50 @@ pub struct DeadLetter {
     /// The bus time and the key of the record, if it was one of a topic.
     #[serde(skip)]
     pub record: Option<(Millis, Option<Bytes>)>,
+}
+
+/// The letters of a topic's records, with their places; those that were sent again have a null as well.
+///
+/// # Errors
+/// Those of the bus.
+pub async fn of_records(bus: &dyn Bus, topic: &TopicInfo) -> Result<Vec<((Partition, Offset), Record)>> {
+    let mut found = Vec::new();
+    let Some(dead) = bus.topic(&topic.name.dead_letters()).await? else { return Ok(found) };
+    let prefix = coordinate(topic, "");
+    for partition in 0..dead.num_partitions {
+        let ends = bus.watermarks(&dead, partition).await?;
+        for letter in read_range(bus, &dead, partition, ends.low, ends.high).await? {
+            let place = || {
+                let key = std::str::from_utf8(letter.key.as_deref()?).ok()?;
+                let (partition, offset) = key.strip_prefix(&prefix)?.split_once('@')?;
+                Some((partition.parse().ok()?, offset.parse().ok()?))
+            };
+            found.extend(place().map(|place| (place, letter)));
+        }
+    }
+    Ok(found)
+}
+
+/// The records of a topic that an actor died of: no actor looks into them again.
+///
+/// # Errors
+/// Those of the bus.
+pub async fn poison(bus: &dyn Bus, topic: &TopicInfo) -> Result<BTreeSet<(Partition, Offset)>> {
+    let letters = of_records(bus, topic).await?.into_iter();
+    Ok(letters.filter(|(_, letter)| letter.header(REASON).is_some_and(|why| why == POISON)).map(|(at, _)| at).collect())
+}
+
+/// Takes away the values of those records: they are as null as a value can be.
+pub fn blind(batch: &mut Batch, partition: Partition, poison: &BTreeSet<(Partition, Offset)>) {
+    if !poison.is_empty() {
+        let blinded = batch.records.iter_mut().filter(|record| poison.contains(&(partition, record.offset)));
+        blinded.for_each(|record| record.value = None);
+    }
+}
+
+/// The coordinate of a place in this topic.
+pub fn coordinate(topic: &TopicInfo, place: impl fmt::Display) -> String {
+    format!("{}/{}/{place}", topic.name, topic.id)
 }
 
 /// When the record of a letter was written to the bus; else when the letter was.

@@ -11,6 +11,7 @@ use super::{Node, Running};
 use crate::{
     actors::{
         Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Ingester, IngesterParts, Link,
+        Suspects,
     },
     archive::{self, BackedBus},
     bus::{
@@ -214,9 +215,10 @@ impl Common {
                         bus: backed(&self.pipeline, &settings.topic, self.bus.clone(), self.store.clone()),
                         store: self.store.clone(),
                         clock: self.clock.clone(),
+                        suspects: Suspects::default(),
                     };
                     for replica in (0..stage.replicas).rev() {
-                        let parts = parts.clone();
+                        let parts = AggregatorParts { suspects: Suspects::default(), ..parts.clone() };
                         let actor = self.child(wired, stage, replica, move |life| Aggregator::new(life, parts.clone()));
                         wired.aggregators.push((settings.topic.clone(), actor));
                     }
@@ -230,9 +232,10 @@ impl Common {
                         bus: self.bus.clone(),
                         store: self.store.clone(),
                         clock: self.clock.clone(),
+                        suspects: Suspects::default(),
                     };
                     for replica in (0..stage.replicas).rev() {
-                        let parts = parts.clone();
+                        let parts = ArchiverParts { suspects: Suspects::default(), ..parts.clone() };
                         let actor = self.child(wired, stage, replica, move |life| Archiver::new(life, parts.clone()));
                         wired.archivers.push((settings.topic.clone(), actor));
                     }

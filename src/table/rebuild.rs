@@ -18,7 +18,7 @@ use super::{
     window::{Hour, Merged, Row, Windows, rfc3339},
 };
 use crate::{
-    bus::{Bus, TopicInfo},
+    bus::{Bus, TopicInfo, letters},
     failpoint::rare,
     fault::{Fault, Kind, Result},
     model::{Hole, Millis, Offset, Pause, Record, Why, fresh_uuid},
@@ -107,6 +107,7 @@ impl Keeper {
         // In the order in which an hour's live files are merged: sums of fractions depend on it.
         let mut lanes: Vec<_> = self.snapshot.lanes().filter(|(lane, _)| lane.topic == topic.id).collect();
         lanes.sort_by_key(|(lane, _)| lane.to_string());
+        let poison = letters::poison(source.bus, topic).await?;
         for (lane, positions) in lanes {
             let earliest = range.start.saturating_sub(millis(self.settings.future_bound));
             let mut windows = Windows::new(Arc::clone(&self.plan), None);
@@ -117,6 +118,7 @@ impl Keeper {
                 let mut batch = reader.next().await?;
                 batch.records.retain(|record| record.offset < positions.next);
                 batch.to = batch.to.min(positions.next);
+                letters::blind(&mut batch, lane.partition, &poison);
                 gone.holes(batch.holes());
                 gone.records(&batch.records);
                 rebuilt.records += batch.records.len() as u64;

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     model::Millis,
     table::{self, testing},
+    vitals::Death,
 };
 
 /// Records of each life, which make a commit due.
@@ -23,7 +24,8 @@ fn settings() -> table::Settings {
 
 fn parts(settings: table::Settings, bus: SharedBus, store: &Arc<Watched>) -> AggregatorParts {
     let clock = Arc::new(SystemClock);
-    AggregatorParts { settings: Arc::new(settings), replicas: 1, bus, store: store.clone(), clock }
+    let suspects = Suspects::default();
+    AggregatorParts { settings: Arc::new(settings), replicas: 1, bus, store: store.clone(), clock, suspects }
 }
 
 fn text((time, wiki): (Millis, &str)) -> String {
@@ -164,4 +166,43 @@ async fn a_table_of_another_topic_of_the_same_name_is_not_gone_on_with() {
     let why = start_and_give_up(second).await;
     assert!(why.contains("deleted and created anew; give the table another path"), "{why}");
     assert_eq!(view(&store).await, before);
+}
+
+#[actix::test]
+async fn a_record_that_an_aggregator_dies_of_is_a_dead_letter_and_the_rest_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bus, store) = (bus(folder.path()).await, Watched::new(false));
+    let now = SystemClock.now();
+    let edits = || (0..50).map(|n| text((now - n, "enwiki")));
+    send(&bus, edits().chain(["poison".to_owned()]).chain(edits())).await;
+    let (made, again) = (parts(settings(), bus.clone(), &store), parts(settings(), bus.clone(), &store));
+    let mut first = tree();
+    let aggregator = child(&mut first, "edits", move |life| Aggregator::new(life, made.clone()));
+    let root = start(first);
+    // An order goes with the life that has it.
+    while aggregator.vitals().dead_letters.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drain(&aggregator, BTreeMap::from([(0, 101)])).await;
+    let counted = async || match view(&store).await.rows.iter().map(|row| row.cells[0]).collect::<Vec<_>>()[..] {
+        [table::window::Cell::Long(one)] => one,
+        [table::window::Cell::Long(one), table::window::Cell::Long(two)] => one + two,
+        ref other => panic!("{other:?}"),
+    };
+    assert_eq!((counted().await, aggregator.vitals().life().restarts[&Death::Panic]), (100, 4));
+    assert_eq!((aggregator.vitals().skipped.get(), aggregator.vitals().dead_letters.get()), (1, 1));
+    let dead = bus.topic(&"t.dead_letters".into()).await.unwrap().unwrap();
+    let letters = crate::bus::read_range(&*bus, &dead, 0, 0, 10).await.unwrap();
+    let coordinate = format!("t/{}/0@50", bus.topic(&"t".into()).await.unwrap().unwrap().id);
+    let found: Vec<_> =
+        letters.iter().map(|letter| (letter.key.clone().unwrap(), letter.value.clone().unwrap())).collect();
+    assert_eq!(found, [(coordinate.into(), "poison".into())]);
+    drop(root);
+    // Another process knows of it by the letter, though the record still feeds an open hour.
+    send(&bus, edits()).await;
+    let mut second = tree();
+    let aggregator = child(&mut second, "edits", move |life| Aggregator::new(life, again.clone()));
+    let _root = start(second);
+    drain(&aggregator, BTreeMap::from([(0, 151)])).await;
+    assert_eq!((counted().await, aggregator.vitals().life().restarts.len()), (150, 0));
 }

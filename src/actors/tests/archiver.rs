@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     archive,
     model::{Epoch, Incarnation, Why},
-    vitals::Death,
+    vitals::{Death, State},
 };
 
 const NUM_RECORDS: u64 = 20_000;
@@ -35,6 +35,7 @@ async fn parts_on(folder: &Path, store: Arc<Watched>, num_records: u64) -> (Arch
         bus,
         store: store.clone(),
         clock: Arc::new(SystemClock),
+        suspects: Suspects::default(),
     };
     (parts, store)
 }
@@ -163,4 +164,37 @@ async fn a_slow_store_restarts_nobody() {
     assert_eq!(lines(&*store).await, expected()[..FEW as usize]);
     assert!(archiver.vitals().life().restarts.is_empty(), "{:?}", archiver.vitals().life().restarts);
     assert!(begun.elapsed() > 2 * stall, "not slow enough to prove anything: {:?}", begun.elapsed());
+}
+
+/// An archive leaves nothing out: who cannot get past a record stands before it, and the others go on.
+#[actix::test]
+async fn an_archiver_is_parked_before_a_record_that_it_dies_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus_of(folder.path(), 2).await;
+    let events = |what: &'static str, num: u64| (0..num).map(move |n| format!("{what} {n}"));
+    send_to(&bus, 0, events("before", 10).chain(events("poison", 1)).chain(events("after", 10))).await;
+    send_to(&bus, 1, events("other", 10)).await;
+    let (parts, store) = parts_on(tempfile::tempdir().unwrap().path(), Watched::new(false), 0).await;
+    let parts = ArchiverParts { bus: bus.clone(), ..parts };
+    let mut tree = tree();
+    let archiver = child(&mut tree, "archive", move |life| Archiver::new(life, parts.clone()));
+    let root = start(tree);
+    let parked = async || {
+        while !matches!(archiver.vitals().life().state, State::Waiting(on) if on.contains("parked before t-0@10")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    parked().await;
+    assert_eq!(archiver.vitals().life().restarts[&Death::Panic], 4);
+    let (done, answered) = oneshot::channel();
+    archiver.order(Drain { until: BTreeMap::from([(0, 21), (1, 10)]), done }).await.unwrap();
+    answered.await.unwrap();
+    let found = lines(&*store).await;
+    assert_eq!(found.len(), 10, "the other partition: {found:?}");
+    // A person may think that it is mended by now: it is tried again, and is not.
+    root.supervisor().restart(archiver.id()).await.unwrap();
+    while archiver.vitals().life().restarts[&Death::Panic] < 8 {
+        tokio::task::yield_now().await;
+    }
+    parked().await;
 }

@@ -175,6 +175,8 @@ impl Windows {
                 counts.skipped += 1;
                 continue;
             };
+            #[cfg(test)]
+            crate::failpoint::tests_only::look(value);
             let reading = plan.read(value, &mut found, &mut self.scratch);
             let (Reading::Usable(time) | Reading::Filtered(Some(time)) | Reading::Unusable(Some(time))) = reading
             else {
