@@ -48,7 +48,8 @@
 //! - Memory never decides what is durable: after any unclear answer the store or the bus is read.
 //! - A batch says from where to where it was read; a consumer takes it only if that begins where it
 //!   stands. So a gap is seen by the reader itself or it is no gap.
-//! - Nothing visible in a store ever changes; nothing is deleted that an entry or a log names.
+//! - Nothing visible in a store ever changes (a rebuilt hour is another file, and the old one goes first);
+//!   nothing is deleted that an entry or a log names.
 //! - Bytes on disk or bus carry a format number.
 //! - Every queue is bounded and waiting is measured; nothing is dropped because something is full.
 //! - Handlers do no blocking work; only the parts that own files and SQLite block, on threads of
@@ -70,6 +71,14 @@
 //!   still stands proves nothing: it may be the left-over of another sleeper.
 //! - *An hour is closed in the log before its merged file gets its name.* Plain readers see the file at
 //!   once, and a partition that is added in between must not add to it.
+//! - *The archive comes in as one more bus* ([`archive::BackedBus`]): who reads a topic need not know where its
+//!   records are by now, and a hole that it sees is one that nobody can fill.
+//! - *A rebuilt hour has a generation, and it is part of the file's name.* Whoever clears an older one deletes
+//!   first what is staged and then what is seen, and whoever brings a file looks at the log between staging
+//!   and rename: a sleeper finds the newer generation there, or its own file gone.
+//! - *The batch at work is remembered beside the actor, not by its supervisor*: only its reader can tell a
+//!   batch from a record, and only a panic says something of either. After two deaths in the same batch its
+//!   records are taken one by one, which finds the record in two more; halving would take ten.
 //! - *The Delta log is written by our own few hundred lines*: the libraries' conflict rules refuse
 //!   each other's commits in this workload, and so Spark, DuckDB and `deltalake` stay independent
 //!   judges of what we write.

@@ -47,8 +47,11 @@ pub struct Replay {
     /// Onto this topic.
     pub onto: TopicInfo,
     /// The key of a record, and its partition where the topic has not as many as the archive.
-    pub route: Box<dyn Fn(&[u8]) -> (Bytes, Partition) + Send + Sync>,
+    pub route: Route,
 }
+
+/// What gives a record its key and its partition.
+pub type Route = Box<dyn Fn(&[u8]) -> (Bytes, Partition) + Send + Sync>;
 
 /// What a replay did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
