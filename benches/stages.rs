@@ -1,7 +1,7 @@
 //! CPU seconds of each stage's heart over real events on a real embedded bus and local store.
 //!
 //! `make bench` runs it in release mode; `-- windows` (or ingest, archive) runs that stage alone, and
-//! `--data FOLDER` keeps the bus there for the next run. Each figure is records per CPU second of the whole process
+//! `--data FOLDER` keeps the bus there for the next run, `--records N` takes more or fewer. Each figure is records per CPU second of the whole process
 //! (all threads, user and system time) while the stage works through a backlog; the events are the
 //! extract in `data/`, about 1 KB each, repeated. Not a test: nothing is asserted about time.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -30,26 +30,38 @@ use tokio::time::Instant;
 const EVENTS: &[u8] = include_bytes!("../data/recentchange-2015-09-12.ndjson.gz");
 const RECORDS: usize = 300_000;
 
+/// What the command line asks for.
+struct Run {
+    stages: Vec<&'static str>,
+    data: Option<String>,
+    records: usize,
+}
+
 const STAGES: [&str; 3] = ["ingest", "archive", "windows"];
 
 fn main() {
     // `cargo bench` passes `--bench`, which means nothing here.
     let arguments: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let data = arguments.iter().position(|argument| argument == "--data").map(|at| arguments[at + 1].clone());
+    let value = |name: &str| arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].clone());
     let named: Vec<_> = STAGES.into_iter().filter(|stage| arguments.iter().any(|argument| argument == stage)).collect();
-    let stages = if named.is_empty() { STAGES.to_vec() } else { named };
+    let run = Run {
+        stages: if named.is_empty() { STAGES.to_vec() } else { named },
+        data: value("--data"),
+        records: value("--records").map_or(RECORDS, |number| number.parse().expect("a number of records")),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(run(&stages, data));
+    runtime.block_on(measure(&run));
 }
 
-async fn run(stages: &[&str], data: Option<String>) {
+async fn measure(Run { stages, data, records }: &Run) {
+    let records = *records;
     let mut text = String::new();
     flate2::read::GzDecoder::new(EVENTS).read_to_string(&mut text).unwrap();
     let events: Vec<Bytes> = text.lines().map(|line| Bytes::copy_from_slice(line.as_bytes())).collect();
     let bytes: usize = events.iter().map(Bytes::len).sum();
-    println!("{RECORDS} events of {} bytes on average", bytes / events.len());
+    println!("{records} events of {} bytes on average", bytes / events.len());
     let temporary = tempfile::tempdir().unwrap();
-    let folder = data.map_or_else(|| temporary.path().to_owned(), Into::into);
+    let folder = data.as_ref().map_or_else(|| temporary.path().to_owned(), Into::into);
     let clock = Arc::new(SystemClock);
     let bus = EmbeddedBus::open(Settings { path: folder.join("bus") }, clock.clone()).unwrap();
     let pipeline = pipeline(&folder);
@@ -59,15 +71,15 @@ async fn run(stages: &[&str], data: Option<String>) {
     let bus: SharedBus = Arc::new(bus);
 
     let topic = bus.topic(&"wiki_changes".into()).await.unwrap().unwrap();
-    if bus.watermarks(&topic, 0).await.unwrap().high < RECORDS as u64 {
-        ingest(&bus, &topic, &events).await;
+    if bus.watermarks(&topic, 0).await.unwrap().high < records as u64 {
+        ingest(&bus, &topic, &events, records).await;
     }
     for codec in [Codec::Plain, Codec::Zstd, Codec::Gzip].into_iter().filter(|_| stages.contains(&"archive")) {
         let root = temporary.path().join(format!("{codec:?}"));
-        archive(&bus, &topic, Arc::new(LocalStore::open(root).await.unwrap()), codec).await;
+        archive(&bus, &topic, Arc::new(LocalStore::open(root).await.unwrap()), codec, records).await;
     }
     if stages.contains(&"windows") {
-        windows(&bus, &topic, &pipeline).await;
+        windows(&bus, &topic, &pipeline, records).await;
     }
     println!("VmHWM of all of it: {} MB", peak_kb() / 1024);
 }
@@ -86,7 +98,7 @@ fn actor(stage: &str) -> ActorId {
     ActorId { pipeline: "bench".into(), stage: stage.into(), replica: 0 }
 }
 
-async fn ingest(bus: &SharedBus, topic: &TopicInfo, events: &[Bytes]) {
+async fn ingest(bus: &SharedBus, topic: &TopicInfo, events: &[Bytes], records: usize) {
     let settings = IngestSettings { topic: topic.name.clone(), key: None, batch_records: 500, batch_bytes: 1 << 20 };
     let parts = ingest::Parts {
         actor: actor("ingest"),
@@ -97,9 +109,9 @@ async fn ingest(bus: &SharedBus, topic: &TopicInfo, events: &[Bytes]) {
         bus: bus.clone(),
         settings: Arc::new(settings),
     };
-    let mut ingest = Ingest::open(parts, topic.clone(), 0, &Claim::default(), 0..RECORDS as u64).await.unwrap();
-    let clock = Clock::start("ingest into the embedded bus");
-    for start in (0..RECORDS).step_by(500) {
+    let mut ingest = Ingest::open(parts, topic.clone(), 0, &Claim::default(), 0..records as u64).await.unwrap();
+    let clock = Clock::start("ingest into the embedded bus", records);
+    for start in (0..records).step_by(500) {
         let event = |n: usize| Spooled::Event {
             sequence: n as u64,
             token: None,
@@ -111,7 +123,7 @@ async fn ingest(bus: &SharedBus, topic: &TopicInfo, events: &[Bytes]) {
     clock.stop();
 }
 
-async fn archive(bus: &SharedBus, topic: &TopicInfo, store: SharedStore, codec: Codec) {
+async fn archive(bus: &SharedBus, topic: &TopicInfo, store: SharedStore, codec: Codec, records: usize) {
     let settings = archive::Settings {
         topic: topic.name.clone(),
         path: "/raw".to_owned(),
@@ -132,9 +144,9 @@ async fn archive(bus: &SharedBus, topic: &TopicInfo, store: SharedStore, codec: 
         settings: Arc::new(settings),
     };
     let mut lane = Lane::open(parts, topic.clone(), 0).await.unwrap();
-    let clock = Clock::start(&format!("archive from the bus, {codec:?}"));
+    let clock = Clock::start(&format!("archive from the bus, {codec:?}"), records);
     let mut reader = bus.reader(topic, 0, 0).await.unwrap();
-    while lane.position() < RECORDS as u64 {
+    while lane.position() < records as u64 {
         let batch = reader.next().await.unwrap();
         lane.take(&batch, Instant::now()).await.unwrap();
     }
@@ -142,16 +154,16 @@ async fn archive(bus: &SharedBus, topic: &TopicInfo, store: SharedStore, codec: 
     clock.stop();
 }
 
-async fn windows(bus: &SharedBus, topic: &TopicInfo, pipeline: &Pipeline) {
+async fn windows(bus: &SharedBus, topic: &TopicInfo, pipeline: &Pipeline, records: usize) {
     let settings = pipeline.stages.iter().find_map(|stage| match &stage.kind {
         StageKind::Aggregator(settings) => Some(settings.clone()),
         _ => None,
     });
     let plan = Arc::new(Plan::new(&settings.unwrap()));
     let mut lane = table::Lane::open(plan, table::LaneId { topic: topic.id, partition: 0 }, None, 0, None);
-    let clock = Clock::start("windows from the bus");
+    let clock = Clock::start("windows from the bus", records);
     let mut reader = bus.reader(topic, 0, 0).await.unwrap();
-    while lane.at() < RECORDS as u64 {
+    while lane.at() < records as u64 {
         let batch: Batch = reader.next().await.unwrap();
         assert!(matches!(lane.take(&batch), Taken::Counted { .. }));
         if lane.at() % 50_000 < 1_000 {
@@ -164,18 +176,19 @@ async fn windows(bus: &SharedBus, topic: &TopicInfo, pipeline: &Pipeline) {
 /// CPU time of the whole process between two moments.
 struct Clock {
     what: String,
+    records: usize,
     cpu: f64,
     wall: Instant,
 }
 
 impl Clock {
-    fn start(what: &str) -> Self {
-        Self { what: what.to_owned(), cpu: cpu_seconds(), wall: Instant::now() }
+    fn start(what: &str, records: usize) -> Self {
+        Self { what: what.to_owned(), records, cpu: cpu_seconds(), wall: Instant::now() }
     }
 
     fn stop(self) {
         let (cpu, wall) = (cpu_seconds() - self.cpu, self.wall.elapsed().as_secs_f64());
-        let rate = RECORDS as f64 / cpu / 1000.0;
+        let rate = self.records as f64 / cpu / 1000.0;
         println!("{:<32} {rate:>7.0} k records per CPU second ({cpu:.2} CPU s, {wall:.2} s)", self.what);
     }
 }
