@@ -9,6 +9,7 @@
 pub const POINTS: &[&str] = &[
     "collect.received",
     "spool.appended",
+    "spool.events_synced",
     "spool.synced",
     "spool.rolled",
     "ingest.before_send",

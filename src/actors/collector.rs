@@ -143,6 +143,10 @@ impl Collector {
         if writer.next() > recovered.next {
             self.possible_gap("the spool has lost its end, going on behind what the bus has of it");
         }
+        if recovered.foreign.count > 0 {
+            let spool::Foreign { count, some } = &recovered.foreign;
+            tracing::warn!(actor = %self.life.id, count, ?some, "files that are no events of the spool are left alone");
+        }
         self.writer = Some(writer);
         self.seen = seen;
         // The spool knows better than the bus how far the source was read; without either, the

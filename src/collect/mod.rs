@@ -48,14 +48,25 @@ pub enum Source {
     Sse(SseSettings),
 }
 
-/// A spool's bounds.
+/// How a spool keeps its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// In the spool's data files.
+    Packed,
+    /// Each as a file of its own, named by the template, in the spool's folder `events`.
+    FilePerEvent(spool::naming::Template),
+}
+
+/// A spool's layout and bounds.
 #[derive(Clone, Debug)]
 pub struct SpoolSettings {
     /// Its folder, on a local disk, for it alone.
     pub path: PathBuf,
+    /// How events lie in it. What an earlier run has left in the other layout is read to its end.
+    pub layout: Layout,
     /// It never holds more bytes than this; a full spool makes the source wait.
     pub max_bytes: u64,
-    /// A file of at least this many bytes is ended and the next begun.
+    /// A data file of at least this many bytes, with its events, is ended and the next begun.
     pub roll_bytes: u64,
     /// What was received is synced to disk within this time.
     pub sync_within: Duration,

@@ -26,6 +26,8 @@ pub struct Setup {
     pub aggregators: u32,
     /// How segments are compressed.
     pub codec: &'static str,
+    /// The layouts of the spool, of one life after the other.
+    pub layouts: &'static [&'static str],
     /// Whether the server writes as badly as the standard allows.
     pub hostile: bool,
     /// Whether some events have odd types and times, so that some are late.
@@ -41,20 +43,24 @@ const PLAIN: Setup = Setup {
     archivers: 1,
     aggregators: 1,
     codec: "plain",
+    layouts: &["packed"],
     hostile: false,
     odd: false,
     big: false,
     readers: false,
 };
 
+const FILES: &[&str] = &["file-per-event"];
+const CHANGING: &[&str] = &["packed", "file-per-event"];
+
 /// One run each; neighbours run side by side.
 pub const SETUPS: &[Setup] = &[
     PLAIN,
-    Setup { partitions: 3, archivers: 2, aggregators: 2, codec: "zstd", hostile: true, ..PLAIN },
-    Setup { partitions: 4, archivers: 2, aggregators: 2, readers: true, ..PLAIN },
+    Setup { partitions: 3, archivers: 2, aggregators: 2, codec: "zstd", layouts: FILES, hostile: true, ..PLAIN },
+    Setup { partitions: 4, archivers: 2, aggregators: 2, layouts: CHANGING, readers: true, ..PLAIN },
     Setup { codec: "gzip", hostile: true, ..PLAIN },
-    Setup { partitions: 3, aggregators: 2, odd: true, ..PLAIN },
-    Setup { partitions: 4, archivers: 2, codec: "zstd", big: true, ..PLAIN },
+    Setup { partitions: 3, aggregators: 2, layouts: FILES, odd: true, ..PLAIN },
+    Setup { partitions: 4, archivers: 2, codec: "zstd", layouts: CHANGING, big: true, ..PLAIN },
 ];
 
 /// How one life ends.
@@ -125,7 +131,7 @@ fn crossing(point: &str, rng: &mut fastrand::Rng) -> u32 {
         // An hour passes each second or two, and so many commits.
         "table.closed" | "table.final_staged" | "table.final_there" | "table.swapped" => 2,
         "table.checkpointed" | "table.marked" | "table.cleaned" => 1,
-        "spool.rolled" => 3,
+        "spool.rolled" | "spool.events_synced" => 3,
         _ if point.starts_with("archive.") || point.starts_with("table.") => 5,
         _ => 12,
     };
@@ -166,6 +172,9 @@ mod tests {
         assert!(has(|setup| setup.aggregators == 1) && has(|setup| setup.aggregators == 2));
         for codec in ["plain", "gzip", "zstd"] {
             assert!(SETUPS.iter().any(|setup| setup.codec == codec), "{codec}");
+        }
+        for layouts in [&["packed"], FILES, CHANGING] {
+            assert!(SETUPS.iter().any(|setup| setup.layouts == layouts), "{layouts:?}");
         }
         assert!(has(|setup| setup.hostile) && has(|setup| setup.odd) && has(|setup| setup.big));
         assert!(has(|setup| setup.readers && setup.aggregators == 2));

@@ -3,6 +3,7 @@
 //! looks at what is there.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fmt::Write as _,
     fs::{self, OpenOptions},
@@ -97,12 +98,13 @@ struct Run<'a> {
     plan: &'a Plan,
     folder: Option<TempDir>,
     num_expected: u64,
+    lives: Cell<usize>,
 }
 
 impl<'a> Run<'a> {
     fn new(name: &'a str, plan: &'a Plan) -> Self {
         let folder = tempfile::Builder::new().prefix("howdah-torture-").tempdir().unwrap();
-        let mut run = Self { name, plan, folder: Some(folder), num_expected: 0 };
+        let mut run = Self { name, plan, folder: Some(folder), num_expected: 0, lives: Cell::new(0) };
         let events = run.path("events.ndjson");
         make_events(&events, plan);
         let served = fs::read(&events).unwrap();
@@ -135,10 +137,12 @@ impl<'a> Run<'a> {
 
     /// Everything that waits, rolls, syncs or commits does so often.
     fn configure(&self, url: &str) {
-        let Setup { partitions, archivers, aggregators, codec, readers, .. } = self.plan.setup;
+        let Setup { partitions, archivers, aggregators, codec, readers, layouts, .. } = self.plan.setup;
         let data = self.path("data").display().to_string();
         // What is older may be gone in the middle of an open, and Spark may need seconds for one.
         let history = if readers { "20s" } else { "5s" };
+        // An event as a file takes whole blocks.
+        let per_event = if layouts == ["packed"] { 1 } else { 6 };
         let key = if partitions > 1 { "key = \"/wiki\"" } else { "" };
         let text = format!(
             r#"format = 1
@@ -164,8 +168,9 @@ contact = "torture@example.org"
 max_event = "{max_event}KiB"
 [collector.collect.spool]
 path = "{data}/spool"
-max_bytes = "2MiB"
-roll_bytes = "48KiB"
+layout = "packed"
+max_bytes = "{max_spool}KiB"
+roll_bytes = "{roll_spool}KiB"
 sync_within = "20ms"
 [ingester.ingest]
 collector = "collect"
@@ -198,11 +203,29 @@ replicas = {aggregators}
 mailbox = 2
 "#,
             max_event = MAX_EVENT >> 10,
+            max_spool = 2_048 * per_event,
+            roll_spool = 48 * per_event,
         );
         fs::write(self.path("pipeline.toml"), text).unwrap();
     }
 
+    /// What the last life has left in the spool is read in its own layout.
+    fn lay_out(&self, fail: Option<&String>) {
+        let (layouts, life) = (self.plan.setup.layouts, self.lives.replace(self.lives.get() + 1));
+        // Only event files have this point.
+        let needed = fail.filter(|fail| fail.starts_with("spool.events_synced")).map(|_| "file-per-event");
+        let layout = needed.filter(|layout| layouts.contains(layout)).unwrap_or(layouts[life % layouts.len()]);
+        let file = self.path("pipeline.toml");
+        let lines = fs::read_to_string(&file).unwrap();
+        let lines = lines.lines().map(|line| match line.starts_with("layout = ") {
+            true => format!("layout = \"{layout}\"\n"),
+            false => format!("{line}\n"),
+        });
+        fs::write(&file, lines.collect::<String>()).unwrap();
+    }
+
     fn start(&self, what: &str, fail: Option<String>) -> Process {
+        self.lay_out(fail.as_ref());
         let log = self.path("howdah.log");
         writeln!(OpenOptions::new().create(true).append(true).open(&log).unwrap(), "--- {what}").unwrap();
         let mut command = Command::new(HOWDAH);

@@ -44,6 +44,7 @@ pub(super) fn collector(folder: &Path, url: &str) -> collect::Settings {
         dedupe_ids: 100_000,
         spool: SpoolSettings {
             path: folder.join("spool"),
+            layout: collect::Layout::Packed,
             max_bytes: 64 << 20,
             roll_bytes: 100_000,
             sync_within: Duration::from_millis(5),

@@ -18,7 +18,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::header::{self, FORMAT, HEADER_LEN, Header};
+use super::{
+    files::EventFolder,
+    header::{self, FORMAT, HEADER_LEN, Header},
+};
 use crate::{
     disk::sync_folder,
     fault::{Fault, Kind, Result},
@@ -47,6 +50,8 @@ pub struct Piece {
     pub header: Header,
     /// Up to where it counts; `None` for the last one.
     pub end: Option<u64>,
+    /// What its event files take, in bytes; not known of the last one.
+    pub events: u64,
 }
 
 /// A data file's path.
@@ -70,7 +75,7 @@ pub fn list(folder: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Bytes of all data files.
+/// Bytes of all data files, without the events that are files of their own.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -179,14 +184,15 @@ pub fn load(folder: &Path, below: u64, is_ours: impl Fn(&Header) -> bool) -> Res
         if let Some(next) = chain.last().filter(|next| next.header.first < header.first) {
             return Err(lost(format!("begins with entry {}, its successor with {}", header.first, next.header.first)));
         }
-        chain.push(Piece { header, end: before.map(|before| before.len) });
+        let (end, events) = (before.map(|before| before.len), before.map_or(0, |before| before.events));
+        chain.push(Piece { header, end, events });
     }
     chain.reverse();
     Ok(chain)
 }
 
-/// Deletes the files of `chain` that hold nothing from `next` on, and whatever is older than the
-/// chain; answers how many of the chain's. `chain` is the newest there is.
+/// Deletes the files of `chain` that hold nothing from `next` on, with their events, and whatever is
+/// older than the chain; answers how many of the chain's. `chain` is the newest there is.
 ///
 /// # Errors
 /// A file cannot be deleted.
@@ -197,10 +203,13 @@ pub fn delete_below(folder: &Path, chain: &[Piece], next: Sequence) -> Result<us
     let Some(kept) = chain.get(gone).filter(begins) else { return Ok(0) };
     // Oldest first, so that what is left is a chain at any moment.
     for number in list(folder)?.into_iter().take_while(|number| *number < kept.header.file) {
-        let path = file_path(folder, number);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Fault::io(path.display(), &error)),
-            _ => {}
+        let piece = chain[..gone].iter().find(|piece| piece.header.file == number);
+        let hidden = piece.map_or(Ok(Vec::new()), |piece| EventFolder::of(folder).delete(folder, piece))?;
+        for path in std::iter::once(file_path(folder, number)).chain(hidden) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Fault::io(path.display(), &error)),
+                _ => {}
+            }
         }
     }
     Ok(gone)

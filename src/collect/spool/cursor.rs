@@ -73,6 +73,12 @@ impl Cursor {
         &self.file
     }
 
+    /// Stands before the frame at `at` (again).
+    pub fn back_to(&mut self, at: u64) {
+        self.at = at;
+        self.buffer.clear();
+    }
+
     /// The file's successor has been found: it counts up to here only.
     pub fn ends_at(&mut self, end: u64) {
         self.end = Some(end);

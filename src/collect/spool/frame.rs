@@ -8,13 +8,34 @@
 //! ```
 //!
 //! `length` counts what follows the checksum; the checksum is over the length and what follows it.
-//! `durable` is the length up to which the file was synced when the frame was written. A *mark*
-//! repeats the token as of the file's begin and is no entry: its sequence is that of the next one.
+//! `durable` is the length up to which the file was synced when the frame was written. An event that
+//! is a [file of its own](super::files) has, in the place of the payload, what that file is:
+//!
+//! ```text
+//! crc32c u32 | length u64 | stamp i64 | name
+//! ```
+//!
+//! A *mark* is no entry: its sequence is that of the next one. As a file's first frame it repeats the
+//! token as of the file's begin; a later one says that the event files of all frames before it are
+//! durable.
 
 use bytes::Bytes;
 
 use super::{Entry, Kind};
 use crate::model::{Millis, Sequence};
+
+/// What a frame says of the file that an event is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventFile {
+    /// The checksum of its bytes.
+    pub crc32c: u32,
+    /// How many there are.
+    pub len: u64,
+    /// What its name was made of.
+    pub stamp: i64,
+    /// Its name.
+    pub name: String,
+}
 
 /// Bytes of length and checksum.
 pub const PREFIX: usize = 8;
@@ -25,6 +46,10 @@ pub const FIXED: usize = PREFIX + 33;
 const EVENT: u8 = 0;
 const LETTER: u8 = 1;
 const MARK: u8 = 2;
+const FILE: u8 = 3;
+
+/// Bytes of what a frame says of a file, besides the name.
+const FILE_FIXED: usize = 20;
 
 /// A frame as it stands in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,13 +66,21 @@ pub struct Raw {
     pub token: Bytes,
     /// The id.
     pub id: Bytes,
-    /// The payload.
+    /// The payload; empty if it is a file.
     pub payload: Bytes,
+    /// The file that the event is.
+    pub file: Option<EventFile>,
 }
 
 /// How many bytes an entry takes in a file; `None` if it is too large for a frame.
 pub fn size(entry: &Entry) -> Option<u64> {
     let len = FIXED + entry.token.len() + entry.id.len() + entry.payload.len();
+    u32::try_from(len).is_ok().then_some(len as u64)
+}
+
+/// How many bytes it takes when it is a file with a name of so many bytes.
+pub fn size_beside_file(entry: &Entry, name: usize) -> Option<u64> {
+    let len = FIXED + entry.token.len() + entry.id.len() + FILE_FIXED + name;
     u32::try_from(len).is_ok().then_some(len as u64)
 }
 
@@ -58,6 +91,16 @@ pub fn encode(out: &mut Vec<u8>, sequence: Sequence, durable: u64, entry: &Entry
         Kind::Letter => LETTER,
     };
     put(out, kind, sequence, entry.received, durable, [&entry.token, &entry.id, &entry.payload]);
+}
+
+/// Adds the frame of an event that is this file. The entry has a [`size_beside_file`].
+pub fn encode_beside_file(out: &mut Vec<u8>, sequence: Sequence, durable: u64, entry: &Entry, file: &EventFile) {
+    let mut said = Vec::with_capacity(FILE_FIXED + file.name.len());
+    said.extend_from_slice(&file.crc32c.to_le_bytes());
+    said.extend_from_slice(&file.len.to_le_bytes());
+    said.extend_from_slice(&file.stamp.to_le_bytes());
+    said.extend_from_slice(file.name.as_bytes());
+    put(out, FILE, sequence, entry.received, durable, [&entry.token, &entry.id, &said]);
 }
 
 /// Adds a mark to `out`.
@@ -106,7 +149,7 @@ pub fn claimed_size(bytes: &[u8]) -> Option<usize> {
 /// The sequence and the durable length that the frame that begins here claims, its checksum not
 /// looked at; `None` if it can be no frame.
 pub fn claims(bytes: &[u8]) -> Option<(Sequence, u64)> {
-    (*bytes.get(PREFIX)? <= MARK).then_some((u64_at(bytes, PREFIX + 1)?, u64_at(bytes, PREFIX + 17)?))
+    (*bytes.get(PREFIX)? <= FILE).then_some((u64_at(bytes, PREFIX + 1)?, u64_at(bytes, PREFIX + 17)?))
 }
 
 /// Reads exactly one frame; `None` if it does not check out. Its texts are slices of `frame`.
@@ -115,7 +158,7 @@ pub fn decode(frame: &Bytes) -> Option<Raw> {
         return None;
     }
     let kind = match frame[PREFIX] {
-        EVENT => Some(Kind::Event),
+        EVENT | FILE => Some(Kind::Event),
         LETTER => Some(Kind::Letter),
         MARK => None,
         _ => return None,
@@ -126,6 +169,8 @@ pub fn decode(frame: &Bytes) -> Option<Raw> {
     if id_end > frame.len() {
         return None;
     }
+    let said = frame.slice(id_end..);
+    let (payload, file) = if frame[PREFIX] == FILE { (Bytes::new(), Some(decode_file(&said)?)) } else { (said, None) };
     Some(Raw {
         kind,
         sequence,
@@ -133,8 +178,19 @@ pub fn decode(frame: &Bytes) -> Option<Raw> {
         durable,
         token: frame.slice(FIXED..token_end),
         id: frame.slice(token_end..id_end),
-        payload: frame.slice(id_end..),
+        payload,
+        file,
     })
+}
+
+fn decode_file(said: &[u8]) -> Option<EventFile> {
+    let name = std::str::from_utf8(said.get(FILE_FIXED..)?).ok()?;
+    // Nothing outside the folder is read or deleted, whatever a frame says.
+    if name.is_empty() || name.starts_with('.') || name.contains('/') {
+        return None;
+    }
+    let stamp = u64_at(said, 12)?.cast_signed();
+    Some(EventFile { crc32c: u32_at(said, 0)?, len: u64_at(said, 4)?, stamp, name: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -162,6 +218,23 @@ mod tests {
         assert_eq!(out[9..], body[..]);
         let summed = [&out[1..5], &out[9..]].concat();
         assert_eq!(out[5..9], crc32c::crc32c(&summed).to_le_bytes());
+    }
+
+    #[test]
+    fn a_frame_beside_a_file_says_which() {
+        let mut out = Vec::new();
+        let file = EventFile { crc32c: 0x0102, len: 5, stamp: -7, name: "x.json".to_owned() };
+        encode_beside_file(&mut out, 9, 512, &entry(), &file);
+        assert_eq!(out.len() as u64, size_beside_file(&entry(), 6).unwrap());
+        assert_eq!(out[FIXED..], b"toki\x02\x01\0\0\x05\0\0\0\0\0\0\0\xF9\xFF\xFF\xFF\xFF\xFF\xFF\xFFx.json"[..]);
+        let raw = decode(&Bytes::from(out)).unwrap();
+        assert_eq!((raw.kind, raw.file, &raw.payload[..]), (Some(Kind::Event), Some(file.clone()), &b""[..]));
+        for name in ["", ".hidden", "../x", "a/b"] {
+            let mut out = Vec::new();
+            let file = EventFile { name: name.to_owned(), ..file.clone() };
+            encode_beside_file(&mut out, 9, 512, &entry(), &file);
+            assert_eq!(decode(&Bytes::from(out)), None, "{name:?}");
+        }
     }
 
     #[test]

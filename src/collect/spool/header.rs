@@ -18,6 +18,10 @@ pub const HEADER_LEN: u64 = 512;
 /// The format this howdah reads and writes.
 pub const FORMAT: u32 = 1;
 
+/// The format of data files whose frames may name [event files](super::files): howdahs that know only
+/// the first one would take such a frame for a torn end.
+pub const FORMAT_BESIDE_FILES: u32 = 2;
+
 const BLOCK: usize = 512;
 const TEXT: usize = BLOCK - 9;
 
@@ -44,6 +48,9 @@ pub struct Header {
     pub mark: bool,
     /// The file before it.
     pub before: Option<Before>,
+    /// The last stamp that an event file's name was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<i64>,
 }
 
 /// The end of a file, as its successor's header has it.
@@ -53,6 +60,14 @@ pub struct Before {
     pub file: u64,
     /// Its length: what lies behind is not spool.
     pub len: u64,
+    /// What its event files take, in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub events: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 #[derive(Deserialize)]
@@ -94,7 +109,7 @@ pub fn decode(block: &[u8], len: u64) -> Result<Option<Header>> {
     }
     let json = |error: serde_json::Error| lost(format!("the header is damaged: {error}"));
     let Format { format } = serde_json::from_slice(text).map_err(json)?;
-    if format != FORMAT {
+    if format != FORMAT && format != FORMAT_BESIDE_FILES {
         return Err(unknown_format(format));
     }
     serde_json::from_slice(text).map(Some).map_err(json)
@@ -102,7 +117,7 @@ pub fn decode(block: &[u8], len: u64) -> Result<Option<Header>> {
 
 /// The fault of a file whose format is another.
 pub fn unknown_format(format: u32) -> Fault {
-    Fault::user(format!("format {format}, but this howdah knows only format {FORMAT}: start the version that wrote it"))
+    Fault::user(format!("format {format}, which this howdah does not know: start the version that wrote it"))
 }
 
 #[cfg(test)]
@@ -121,7 +136,8 @@ mod tests {
             created: 1_442_000_000_000,
             first: 12,
             mark: true,
-            before: Some(Before { file: 6, len: 4_096 }),
+            before: Some(Before { file: 6, len: 4_096, events: 0 }),
+            stamp: None,
         }
     }
 
@@ -138,6 +154,16 @@ mod tests {
         );
         assert_eq!(decode(&block, 512).unwrap(), Some(header()));
         assert_eq!(decode(&block, 9_999).unwrap(), Some(header()));
+    }
+
+    /// Files as earlier builds wrote them, and as they can read them.
+    #[test]
+    fn a_header_says_of_event_files_only_where_there_are_some() {
+        let text = String::from_utf8(encode(&header()).unwrap()).unwrap();
+        assert!(text.contains("\"before\":{\"file\":6,\"len\":4096}}"), "{text}");
+        let before = Some(Before { file: 6, len: 4_096, events: 9 });
+        let header = Header { format: FORMAT_BESIDE_FILES, before, stamp: Some(5), ..header() };
+        assert_eq!(decode(&encode(&header).unwrap(), 512).unwrap(), Some(header));
     }
 
     #[test]
@@ -161,10 +187,10 @@ mod tests {
 
     #[test]
     fn another_format_is_the_users() {
-        let block = encode(&Header { format: 2, ..header() }).unwrap();
+        let block = encode(&Header { format: 3, ..header() }).unwrap();
         let fault = decode(&block, 512).unwrap_err();
         assert_eq!(fault.domain, Domain::User);
-        assert!(fault.message.starts_with("format 2"), "{fault}");
+        assert!(fault.message.starts_with("format 3"), "{fault}");
     }
 
     #[test]

@@ -25,14 +25,23 @@
 //! earlier. What the bus bears of them it has, so the writer goes on behind the bus's position
 //! ([`Writer::skip_to`]), in a file that names none before it.
 //!
+//! **Layouts.** *Packed*, a frame holds its event. With a *file per event*, the event is a file in the
+//! folder `events`, for other programs to read, and the frame says its name, length and checksum; all
+//! else is as it is packed. `files.rs` says in which order file, frame and name become durable.
+//! Each frame stands for itself, so what one run has left in a layout the next one reads whatever its
+//! own is. Event files go with the data file that names them.
+//!
 //! Writer and reader live in two actors of one process and tell each other through a [`Link`] how
 //! far the spool is durable and how far it is no more needed. Everything here but
 //! [`Writer::room`] blocks: call it off the async threads.
 
 mod chain;
 mod cursor;
+mod files;
 mod frame;
+mod fresh;
 mod header;
+pub mod naming;
 mod reader;
 mod tail;
 mod writer;
@@ -49,6 +58,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use files::Foreign;
 pub use header::HEADER_LEN;
 pub use reader::{Reader, recent};
 pub use writer::{Owner, Recovered, Writer};

@@ -9,6 +9,7 @@ use super::{
     Entry, Frame, Link, Place,
     chain::{self, Piece, file_path},
     cursor::{Cursor, Step},
+    files::EventFolder,
     frame::Raw,
     tail::damaged,
 };
@@ -23,6 +24,8 @@ pub struct Reader {
     link: Link,
     spool: Uuid,
     next: Sequence,
+    // Whoever wants ids only does not have each event's file read.
+    ids_only: bool,
 
     chain: Vec<Piece>,
     // The file it stands in, and the sequence of the frame it stands before.
@@ -43,6 +46,7 @@ impl Reader {
             link: link.clone(),
             spool: identity.uuid,
             next: from,
+            ids_only: false,
             chain: Vec::new(),
             at: None,
         };
@@ -112,8 +116,8 @@ impl Reader {
         Ok(frames)
     }
 
-    /// Entries below `next` are not needed any more: deletes the files that hold no other, and
-    /// tells the writer. Answers how many files went.
+    /// Entries below `next` are not needed any more: deletes the files that hold no other (and the
+    /// events beside them), and tells the writer. Answers how many files went.
     ///
     /// # Errors
     /// A file cannot be deleted.
@@ -197,10 +201,16 @@ impl Reader {
                 Err(damaged(cursor.path(), at, *sequence))
             }
             Step::Frame(Raw { kind: None, .. }) => Ok(None),
-            Step::Frame(Raw { kind: Some(kind), sequence: found, received, token, id, payload, .. }) => {
+            Step::Frame(Raw { kind: Some(kind), sequence: found, received, token, id, payload, file, .. }) => {
                 *sequence += 1;
-                let entry = Entry { kind, received, token, id, payload };
-                Ok((found == self.next).then_some(Frame { sequence: found, entry }))
+                if found != self.next {
+                    return Ok(None);
+                }
+                let payload = match file.filter(|_| !self.ids_only) {
+                    Some(file) => EventFolder::of(&self.folder).load(*number, found, &file)?,
+                    None => payload,
+                };
+                Ok(Some(Frame { sequence: found, entry: Entry { kind, received, token, id, payload } }))
             }
             Step::Bad => Err(damaged(cursor.path(), at, *sequence)),
             Step::End => {
@@ -273,7 +283,7 @@ fn visit_from(
 ) -> Result<()> {
     const RECORDS: usize = 1_000;
     const BYTES: usize = 1024 * 1024;
-    let mut reader = Reader::open(folder, from, link)?;
+    let mut reader = Reader { ids_only: true, ..Reader::open(folder, from, link)? };
     while reader.next() < end {
         for Frame { entry, .. } in reader.read(RECORDS, BYTES, end)? {
             if !entry.id.is_empty() {

@@ -1,5 +1,7 @@
 //! The writer: one life of a collector, appending.
 
+mod recovery;
+
 use std::{
     fs::{self, File},
     io,
@@ -15,14 +17,15 @@ use tokio::{sync::watch, time::timeout};
 use uuid::Uuid;
 
 use super::{
-    Entry, Link, Place,
-    chain::{self, Identity, file_path},
+    Entry, Kind as EntryKind, Link, Place,
+    chain::{self, Piece, file_path},
+    files::{EventFolder, Foreign, room},
     frame,
-    header::{self, Before, FORMAT, HEADER_LEN, Header},
-    tail::{Tail, earlier_token},
+    fresh::Fresh,
+    header::{self, Before, FORMAT, FORMAT_BESIDE_FILES, HEADER_LEN, Header},
 };
 use crate::{
-    collect::SpoolSettings,
+    collect::{Layout, SpoolSettings},
     disk::{make_folder, sync_folder},
     failpoint,
     fault::{Fault, Kind, Result},
@@ -65,6 +68,8 @@ pub struct Recovered {
     pub next: Sequence,
     /// The last token given with an entry; empty if there was none.
     pub token: Bytes,
+    /// What is among the events' files and is none of them. It is left alone.
+    pub foreign: Foreign,
 }
 
 /// Appends to a spool.
@@ -84,7 +89,15 @@ pub struct Writer {
     pub(super) synced: u64,
     next: Sequence,
     token: Bytes,
+    // What the event files of this data file take.
+    events: u64,
+    // Of all files that held the entries from `counted_from` on.
     used: u64,
+    counted_from: Sequence,
+    // Each event is a file of its own, if this is there.
+    pub(super) files: Option<Fresh>,
+    // The last stamp of an event file's name, whatever the layout is now.
+    stamp: Option<i64>,
     released: watch::Receiver<Option<Place>>,
     buffer: Vec<u8>,
     // What is on disk is not known any more; a new writer finds out.
@@ -109,6 +122,9 @@ impl Writer {
     ) -> Result<(Self, Recovered)> {
         let folder = settings.path.clone();
         make_folder(&folder)?;
+        if let Layout::FilePerEvent(_) = &settings.layout {
+            make_folder(EventFolder::of(&folder).path())?;
+        }
         let (number, file) = next_file(&folder)?;
         let mut writer = Self {
             max_bytes: settings.max_bytes,
@@ -124,7 +140,11 @@ impl Writer {
             synced: 0,
             next: 0,
             token: Bytes::new(),
+            events: 0,
             used: 0,
+            counted_from: 0,
+            files: None,
+            stamp: None,
             released: link.released(),
             buffer: Vec::new(),
             given_up: false,
@@ -132,7 +152,7 @@ impl Writer {
             disk_full_after: None,
             folder,
         };
-        let recovered = writer.recover();
+        let recovered = writer.recover(&settings.layout);
         if recovered.is_err() && writer.len < HEADER_LEN {
             // It holds nothing, and a former writer may go on. With a header it might be a link of
             // the chain already.
@@ -149,26 +169,19 @@ impl Writer {
     /// stop. After any other error the writer is of no more use: open a new one.
     pub fn append(&mut self, entries: &[Entry]) -> Result<Range<Sequence>> {
         self.check_usable()?;
-        let mut size = 0;
-        for entry in entries {
-            size += frame::size(entry).ok_or_else(|| {
-                Fault::data(format!(
-                    "{}: an entry of {} bytes is above 4 GiB",
-                    self.folder.display(),
-                    entry.payload.len()
-                ))
-            })?;
-        }
-        self.make_room(size)?;
+        self.make_room(self.size(entries)?)?;
         if self.is_done() {
             self.roll()?;
         }
-        self.buffer.clear();
         let from = self.next;
-        for (sequence, entry) in (from..).zip(entries) {
-            frame::encode(&mut self.buffer, sequence, self.synced, entry);
-        }
-        self.write_buffer()?;
+        let written = self.encode(entries).and_then(|events| self.write_buffer().map(|()| events));
+        let events = written.inspect_err(|_| {
+            if let Some(files) = &mut self.files {
+                files.take_back(self.number, from);
+            }
+        })?;
+        self.events += events;
+        self.used += events;
         self.next += entries.len() as u64;
         if let Some(entry) = entries.iter().rev().find(|entry| !entry.token.is_empty()) {
             // A copy of its own: the slice may hold on to a whole chunk of the network's.
@@ -187,24 +200,48 @@ impl Writer {
     pub fn sync(&mut self) -> Result<Sequence> {
         self.check_usable()?;
         if self.synced < self.len {
-            if let Err(error) = self.file.sync_data() {
+            if let Err(fault) = self.make_durable() {
+                self.given_up = true;
+                // A newer writer has found them already, and counts on them.
+                self.check_newest(self.number)?;
                 // The kernel may have dropped the bytes and will not say so twice, so they must
                 // not be found by the next writer.
-                self.given_up = true;
                 let _ = self.file.set_len(self.synced);
-                return Err(Fault::io(self.path().display(), &error).unknown_effect());
+                return Err(fault.unknown_effect());
             }
             self.synced = self.len;
         }
         self.check_newest(self.number)?;
         failpoint::cross("spool.synced");
+        // Whoever comes after this one finds the frames, so these names are given to entries only.
+        if let Some(Err(fault)) = self.files.as_mut().map(|files| files.publish(self.number)) {
+            self.given_up = true;
+            return Err(fault.unknown_effect());
+        }
         self.link.synced(Place { spool: self.spool, next: self.next });
         Ok(self.next)
     }
 
+    // Event files before the frames that name them.
+    fn make_durable(&mut self) -> Result<()> {
+        if let Some(files) = &self.files
+            && files.sync(self.number)?
+        {
+            failpoint::cross("spool.events_synced");
+            self.buffer.clear();
+            frame::encode_mark(&mut self.buffer, self.next, b"");
+            match self.write_buffer() {
+                // The frames to come say the same.
+                Err(fault) if fault.kind == Kind::Full && !self.given_up => {}
+                written => written?,
+            }
+        }
+        self.file.sync_data().map_err(|error| Fault::io(self.path().display(), &error))
+    }
+
     /// Goes on at entry `next`, when somebody else holds entries that this disk has lost: those the
     /// bus bears. Sequences must not come twice, so the entries in between stay a gap, and the files
-    /// so far are no more spool. `next` is durable then; one that was reached already changes nothing.
+    /// so far, which the bus has too, go. `next` is durable then; one that was reached already changes nothing.
     ///
     /// # Errors
     /// As of [`append`](Self::append).
@@ -213,6 +250,12 @@ impl Writer {
             return Ok(());
         }
         self.sync()?;
+        if self.next > self.first {
+            self.roll()?;
+        }
+        // While it is known where they end: their event files must not outlive them.
+        let chain = chain::load(&self.folder, self.number + 1, |newest| newest.spool == self.spool)?;
+        chain::delete_below(&self.folder, &chain, self.next)?;
         self.next_file(None, next)?;
         self.link.synced(Place { spool: self.spool, next });
         Ok(())
@@ -233,6 +276,16 @@ impl Writer {
         self.used
     }
 
+    /// About how many bytes the entries take that the reader has not released: released files go one
+    /// by one and when room is needed, so what is on disk says little of how full the spool gets.
+    pub fn waiting(&self) -> u64 {
+        let released = self.released.borrow().filter(|place| place.spool == self.spool).map_or(0, |place| place.next);
+        let counted = self.next - self.counted_from;
+        let waiting = self.next.saturating_sub(released).min(counted);
+        let bytes = u128::from(self.used) * u128::from(waiting) / u128::from(counted.max(1));
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     fn path(&self) -> PathBuf {
         file_path(&self.folder, self.number)
     }
@@ -244,66 +297,10 @@ impl Writer {
         Ok(())
     }
 
-    // Our file exists by now, so a former writer's next sync fails; what it did sync is found.
-    fn recover(&mut self) -> Result<Recovered> {
-        let identity = chain::read_identity(&self.folder)?;
-        if let Some(Identity { source, .. }) = identity.as_ref().filter(|found| found.source != self.owner.source) {
-            let message = format!("{}: the spool of {source:?}, not of {:?}", self.folder.display(), self.owner.source);
-            return Err(Fault::user(format!("{message}: give each source a folder of its own")));
-        }
-        let known = identity.as_ref().map(|identity| identity.uuid);
-        let chain = chain::load(&self.folder, self.number, |newest| {
-            known.is_none_or(|known| newest.spool == known || newest.replaces == Some(known))
-        })?;
-        self.spool = chain.last().map_or_else(Uuid::new_v4, |newest| newest.header.spool);
-        let now = self.clock.now();
-        let created = identity.map(|identity| identity.created);
-        let created = created.or(chain.first().map(|oldest| oldest.header.created)).unwrap_or(now);
-        let mut before = None;
-        let mut superseded = &chain[..0];
-        if let Some(last) = chain.last() {
-            let tail = Tail::find(&self.folder, last)?;
-            self.next = tail.next;
-            // Files at the end without an entry drop out of the chain, or each restart of a full
-            // spool would add one.
-            let kept = chain.iter().take_while(|piece| piece.header.first < tail.next).count();
-            superseded = &chain[kept..];
-            before = chain[..kept]
-                .last()
-                .map(|piece| Before { file: piece.header.file, len: piece.end.unwrap_or(tail.len) });
-            self.token = match tail.token {
-                Some(token) => token,
-                None => earlier_token(&self.folder, &chain)?,
-            };
-        }
-        let durable = *self.link.durable().borrow();
-        if let Some(durable) = durable.filter(|place| place.spool == self.spool && place.next > self.next) {
-            let message = format!("{}: ends before entry {}", self.folder.display(), self.next);
-            return Err(Fault::data(format!("{message}, but was durable up to {}", durable.next)).kind(Kind::Lost));
-        }
-        let first = chain.first().map_or(0, |piece| piece.header.first);
-        if !chain.is_empty() {
-            // Before the new file: on a full disk that needs the room which its reader makes.
-            self.link.opened(created, first, Place { spool: self.spool, next: self.next });
-        }
-        self.begin(now, before, known.filter(|known| *known != self.spool))?;
-        self.check_newest(self.number)?;
-        if known != Some(self.spool) {
-            let source = self.owner.source.clone();
-            chain::write_identity(&self.folder, &Identity { format: FORMAT, uuid: self.spool, source, created })?;
-        }
-        for piece in superseded {
-            let _ = fs::remove_file(file_path(&self.folder, piece.header.file));
-        }
-        self.used = chain::used(&self.folder)?;
-        self.link.opened(created, first, Place { spool: self.spool, next: self.next });
-        Ok(Recovered { spool: self.spool, created, first, next: self.next, token: self.token.clone() })
-    }
-
     // Writes the header of the file just created, and makes both durable.
     fn begin(&mut self, now: Millis, before: Option<Before>, replaces: Option<Uuid>) -> Result<()> {
         let header = Header {
-            format: FORMAT,
+            format: if self.files.is_some() { FORMAT_BESIDE_FILES } else { FORMAT },
             spool: self.spool,
             replaces,
             file: self.number,
@@ -313,12 +310,13 @@ impl Writer {
             first: self.next,
             mark: !self.token.is_empty(),
             before,
+            stamp: self.stamp.max(self.files.as_ref().and_then(Fresh::last)),
         };
         self.buffer = header::encode(&header)?;
         if header.mark {
             frame::encode_mark(&mut self.buffer, self.next, &self.token);
         }
-        (self.first, self.len, self.synced) = (self.next, 0, 0);
+        (self.first, self.len, self.synced, self.events) = (self.next, 0, 0, 0);
         self.write_buffer()?;
         self.file.sync_all().map_err(|error| Fault::io(self.path().display(), &error))?;
         sync_folder(&self.folder)?;
@@ -329,14 +327,17 @@ impl Writer {
 
     fn roll(&mut self) -> Result<()> {
         self.sync()?;
-        self.next_file(Some(Before { file: self.number, len: self.len }), self.next)
+        if let Some(files) = &self.files {
+            files.sync_names()?;
+        }
+        self.next_file(Some(Before { file: self.number, len: self.len, events: self.events }), self.next)
     }
 
     // Begins the next file, with entry `first`; if that fails the present one goes on.
     fn next_file(&mut self, before: Option<Before>, first: Sequence) -> Result<()> {
         let number = self.number + 1;
         let Some(file) = chain::create(&self.folder, number)? else { return Err(self.fenced(number)) };
-        let old = (self.number, self.len, self.first, self.next);
+        let old = (self.number, self.len, self.first, self.next, self.events);
         let old_file = std::mem::replace(&mut self.file, file);
         (self.number, self.next) = (number, first);
         let begun = self.check_newest(number).and_then(|()| self.begin(self.clock.now(), before, None));
@@ -346,10 +347,50 @@ impl Writer {
             let gone = self.len < HEADER_LEN && fs::remove_file(self.path()).is_ok();
             self.given_up |= !gone;
             self.file = old_file;
-            (self.number, self.len, self.first, self.next) = old;
+            (self.number, self.len, self.first, self.next, self.events) = old;
             self.synced = self.len;
         }
         begun
+    }
+
+    // What entries take at most, with what a sync adds to them.
+    fn size(&self, entries: &[Entry]) -> Result<u64> {
+        let mut size = if self.files.is_some() { frame::FIXED as u64 } else { 0 };
+        for entry in entries {
+            let sizes = self.files.as_ref().map_or_else(|| frame::size(entry).map(|size| (size, 0)), |f| f.size(entry));
+            let (frame, file) = sizes.ok_or_else(|| {
+                let (folder, len) = (self.folder.display(), entry.payload.len());
+                Fault::data(format!("{folder}: an entry of {len} bytes is above 4 GiB"))
+            })?;
+            size += frame + file;
+        }
+        Ok(size)
+    }
+
+    // Puts the entries' frames into the buffer and the events' files, if they are, into their folder;
+    // answers what the files take.
+    fn encode(&mut self, entries: &[Entry]) -> Result<u64> {
+        self.buffer.clear();
+        let mut events = 0;
+        for (sequence, entry) in (self.next..).zip(entries) {
+            match &mut self.files {
+                Some(files) if entry.kind == EntryKind::Event => {
+                    let file = files.write(self.number, sequence, entry)?;
+                    events += room(file.len);
+                    frame::encode_beside_file(&mut self.buffer, sequence, self.synced, entry, &file);
+                }
+                _ => frame::encode(&mut self.buffer, sequence, self.synced, entry),
+            }
+        }
+        Ok(events)
+    }
+
+    // Counts anew what is on disk; the chain is the newest.
+    fn count(&mut self, chain: &[Piece]) -> Result<()> {
+        let before: u64 = chain.iter().map(|piece| piece.events).sum();
+        self.used = chain::used(&self.folder)? + before + self.events;
+        self.counted_from = chain.first().map_or(self.first, |piece| piece.header.first);
+        Ok(())
     }
 
     // Writes the buffer at the end of the file, whole or not at all.
@@ -384,7 +425,7 @@ impl Writer {
 
     // Whether the next entry goes into a new file.
     fn is_done(&self) -> bool {
-        self.len >= self.roll_bytes && self.next > self.first
+        self.len + self.events >= self.roll_bytes && self.next > self.first
     }
 
     fn has_room(&self, size: u64, begin: u64) -> bool {
@@ -408,9 +449,10 @@ impl Writer {
         if self.next > self.first && released >= self.next {
             self.roll()?;
         }
-        let chain = chain::load(&self.folder, self.number + 1, |newest| newest.spool == self.spool)?;
-        chain::delete_below(&self.folder, &chain, released)?;
-        self.used = chain::used(&self.folder)?;
+        let mut chain = chain::load(&self.folder, self.number + 1, |newest| newest.spool == self.spool)?;
+        let gone = chain::delete_below(&self.folder, &chain, released)?;
+        chain.drain(..gone);
+        self.count(&chain)?;
         if self.has_room(size, begin) {
             return Ok(());
         }

@@ -2,7 +2,10 @@
 
 use super::{Body, Role, build, topic_of};
 use crate::{
-    collect::{IngestSettings, Settings, Source, SpoolSettings, SseSettings},
+    collect::{
+        IngestSettings, Layout, Settings, Source, SpoolSettings, SseSettings,
+        spool::naming::{self, Template},
+    },
     config::{
         StageKind,
         complaint::At,
@@ -84,6 +87,7 @@ fn sse(mut section: Section<'_>) -> Option<SseSettings> {
 fn spool(mut section: Section<'_>) -> Option<At<SpoolSettings>> {
     let path = section.key("path", "its folder on a local disk, for it alone");
     let path = path.parse(values::LOCAL_PATH, values::local_path).required();
+    let layout = layout(&mut section);
     let max_bytes = section.key("max_bytes", "it never holds more; when it is full the source waits");
     let max_bytes = max_bytes.size(MIB..=64 * TIB).or(2 * GIB);
     let roll_bytes = section.key("roll_bytes", "a file of this size is ended and the next begun");
@@ -102,11 +106,28 @@ fn spool(mut section: Section<'_>) -> Option<At<SpoolSettings>> {
     let At { value: path, place } = path?;
     let value = SpoolSettings {
         path,
+        layout: layout?,
         max_bytes: max_bytes?.value,
         roll_bytes: roll_bytes?.value,
         sync_within: sync_within?.value,
     };
     Some(At { value, place })
+}
+
+fn layout(section: &mut Section<'_>) -> Option<Layout> {
+    let kind = section.key("layout", "whether events lie in the spool's own files or each in one of its own");
+    let is_packed = kind.word(&[("packed", true), ("file-per-event", false)]).or(true);
+    let name = section.key("file_name", "the template of events' file names, with layout = \"file-per-event\"");
+    let name = name.parse(naming::FORMS, Template::parse).optional();
+    match (is_packed?.value, name?) {
+        (true, None) => Some(Layout::Packed),
+        (true, Some(At { place, .. })) => {
+            section.say_at(&place, "is only for layout = \"file-per-event\": a packed spool has no file for an event");
+            None
+        }
+        (false, Some(At { value, .. })) => Some(Layout::FilePerEvent(value)),
+        (false, None) => Template::parse(naming::DEFAULT).ok().map(Layout::FilePerEvent),
+    }
 }
 
 pub(super) fn ingester(section: &mut Section<'_>) -> Body {

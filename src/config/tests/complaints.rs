@@ -5,12 +5,12 @@ use super::{check_text, small};
 /// Replaces one text of the small file; all complaints are expected in their order, without the
 /// file's name.
 #[track_caller]
-fn check(from: &str, to: &str, expected: &[&str]) {
+pub(super) fn check(from: &str, to: &str, expected: &[&str]) {
     check_whole(&small(from, to), expected);
 }
 
 #[track_caller]
-fn check_whole(text: &str, expected: &[&str]) {
+pub(super) fn check_whole(text: &str, expected: &[&str]) {
     let complaints = check_text(text).map(|pipeline| format!("{pipeline:?}")).unwrap_err();
     let complaints: Vec<_> = complaints.iter().map(|line| line.strip_prefix("p.toml:").unwrap()).collect();
     assert_eq!(complaints, expected, "{text}");
@@ -320,27 +320,6 @@ fn a_source_is_an_address_and_wikimedia_wants_a_contact() {
         "\"localhost\"",
         &[
             "7:15: collector.c.sse.url: no address (relative URL without a base), allowed: an address like \"https://host/path\"",
-        ],
-    );
-}
-
-#[test]
-fn a_spool_has_room_for_its_files_and_events() {
-    check(
-        "\"d/spool\"",
-        "\"d/spool\", max_bytes = \"31MiB\"",
-        &["8:1: collector.c.spool: max_bytes (31MiB) must be at least twice roll_bytes (16MiB)"],
-    );
-    check(
-        "localhost:1/s\"",
-        "localhost:1/s\", max_event = \"3GiB\"",
-        &["7:51: collector.c.sse.max_event: \"3GiB\" is out of bounds, allowed: from \"1KiB\" to \"64MiB\""],
-    );
-    let event = small("localhost:1/s\"", "localhost:1/s\", max_event = \"8MiB\"");
-    check_whole(
-        &event.replace("\"d/spool\"", "\"d/spool\", max_bytes = \"4MiB\", roll_bytes = \"1MiB\""),
-        &[
-            "6:12: collector.c: an event may be larger (sse.max_event = 8MiB) than the whole spool (spool.max_bytes = 4MiB)",
         ],
     );
 }

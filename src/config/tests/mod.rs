@@ -3,11 +3,15 @@
 mod complaints;
 mod schema;
 mod several;
+mod spool;
 
 use super::*;
 use crate::{
     archive::Codec,
-    collect::Source,
+    collect::{
+        Layout, Source,
+        spool::naming::{self, Template},
+    },
     model::Pointer,
     supervise::policy::{Backoff, Intensity, Policy, Strategy},
     table::{Filter, Measure, MeasureKind, Number, TimeUnit},
@@ -132,6 +136,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!((sse.reconnect_after, sse.silence), (840 * second, 30 * second));
     assert_eq!((&collector.id, collector.dedupe_window, collector.dedupe_ids), (&None, 900 * second, 100_000));
     let spool = &collector.spool;
+    assert_eq!(spool.layout, Layout::Packed);
     assert_eq!(
         (spool.max_bytes, spool.roll_bytes, spool.sync_within),
         (2 * KIB * KIB * KIB, 16 * KIB * KIB, second / 5)
@@ -212,6 +217,8 @@ silence = "1s"
 max_event = "100KB"
 [collector.c.spool]
 path = "d/spool"
+layout = "file-per-event"
+file_name = "response_%Y%m%d_%H%M%S.json"
 max_bytes = "1MiB"
 roll_bytes = "512KiB"
 sync_within = "10ms"
@@ -287,6 +294,7 @@ backoff = { base = "1ms", cap = "2ms", healthy = "3ms" }
         (Some(&pointer("/meta/id")), ms(60_000), 10)
     );
     let spool = &collector.spool;
+    assert_eq!(spool.layout, Layout::FilePerEvent(Template::parse("response_%Y%m%d_%H%M%S.json").unwrap()));
     assert_eq!((spool.max_bytes, spool.roll_bytes, spool.sync_within), (1_048_576, 524_288, ms(10)));
 
     let notices = [

@@ -19,10 +19,21 @@ struct Met {
     released: u32,
 }
 
+/// What a power cut leaves of event files that were not durable.
+fn tear(events: &[PathBuf], rng: &mut fastrand::Rng) {
+    for event in events {
+        match rng.u32(0..4) {
+            0 => fs::remove_file(event).unwrap(),
+            1 => OpenOptions::new().write(true).open(event).unwrap().set_len(0).unwrap(),
+            _ => {}
+        }
+    }
+}
+
 fn play(seed: u64, met: &mut Met) {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut spool = Spool::new(rng.u64(400..1_500));
-    spool.settings.max_bytes = rng.u64(4_000..12_000);
+    let mut spool = new(rng.u64(400..1_500));
+    spool.settings.max_bytes = spool.scaled(rng.u64(4_000..12_000));
     let mut model = Model { entries: Vec::new(), durable: 0, released: 0 };
     let mut writer = spool.open().0;
     let mut zombies: Vec<Writer> = Vec::new();
@@ -33,7 +44,11 @@ fn play(seed: u64, met: &mut Met) {
             0..40 => {
                 let batch: Vec<_> = (0..rng.usize(1..4)).map(|_| entry(&"x".repeat(rng.usize(0..200)))).collect();
                 let full = rng.u32(0..10) == 0;
-                writer.disk_full_after = full.then(|| rng.usize(0..700));
+                let after = full.then(|| rng.usize(0..700));
+                match &mut writer.files {
+                    Some(files) if rng.bool() => files.disk_full_after = after,
+                    _ => writer.disk_full_after = after,
+                }
                 let files = spool.files().len();
                 match writer.append(&batch) {
                     Ok(range) => {
@@ -47,7 +62,10 @@ fn play(seed: u64, met: &mut Met) {
                     }
                 }
                 writer.disk_full_after = None;
-                assert!(chain::used(spool.path()).unwrap() <= spool.settings.max_bytes + 800, "{place}");
+                if let Some(files) = &mut writer.files {
+                    files.disk_full_after = None;
+                }
+                assert!(spool.used() <= spool.settings.max_bytes + 800, "{place}");
             }
             40..60 => {
                 assert_eq!(writer.sync().unwrap(), model.entries.len() as u64, "{place}");
@@ -83,6 +101,7 @@ fn play(seed: u64, met: &mut Met) {
                 let cut = rng.u64(synced..=len);
                 drop(writer);
                 OpenOptions::new().write(true).open(&last).unwrap().set_len(cut).unwrap();
+                tear(&spool.events(true), &mut rng);
                 let next;
                 (writer, next) = {
                     let (writer, recovered) = spool.open();
@@ -109,6 +128,19 @@ fn play(seed: u64, met: &mut Met) {
     let frames = spool.read_from(model.released as u64).unwrap();
     let entries: Vec<_> = frames.into_iter().map(|frame| frame.entry).collect();
     assert_eq!(entries, model.entries[model.released..], "seed {seed}");
+    if layout() != Layout::Packed {
+        check_events(&spool, &model, seed);
+    }
+}
+
+/// Other programs see the spool's events in its order, each whole, and nothing else.
+fn check_events(spool: &Spool, model: &Model, seed: u64) {
+    let seen: Vec<_> = spool.events(false).iter().map(|event| fs::read(event).unwrap()).collect();
+    let first = chain::load(spool.path(), u64::MAX, |_| true).unwrap()[0].header.first as usize;
+    let expected: Vec<_> = model.entries[first..].iter().map(|entry| entry.payload.to_vec()).collect();
+    assert_eq!(seen, expected, "seed {seed}");
+    assert_eq!(spool.open().1.foreign, Foreign::default(), "seed {seed}");
+    assert_eq!(spool.events(true), [""; 0].map(PathBuf::from), "seed {seed}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_replaced_writer_appends_into_the_void() {
-    let spool = Spool::new(u64::MAX);
+    let spool = new(u64::MAX);
     let (mut old, _) = spool.open();
     append(&mut old, &["a"]);
     old.sync().unwrap();
@@ -27,7 +27,7 @@ fn a_replaced_writer_appends_into_the_void() {
 
 #[test]
 fn a_replaced_writer_cannot_roll() {
-    let spool = Spool::new(600);
+    let spool = new(600);
     let (mut old, _) = spool.open();
     append(&mut old, &["a"]);
     let (mut stale, _) = spool.open();
@@ -49,7 +49,7 @@ fn a_replaced_writer_cannot_roll() {
 
 #[test]
 fn a_writer_that_froze_before_its_header_changes_nothing() {
-    let spool = Spool::new(u64::MAX);
+    let spool = new(u64::MAX);
     let (mut old, _) = spool.open();
     append(&mut old, &["a"]);
     old.sync().unwrap();
@@ -84,7 +84,7 @@ fn a_writer_that_is_late_with_its_news_moves_nothing_back() {
 #[test]
 fn of_writers_that_start_at_once_one_remains() {
     for _ in 0..20 {
-        let spool = Spool::new(u64::MAX);
+        let spool = new(u64::MAX);
         let opened: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| spool.try_open())).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()

@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn a_full_spool_takes_nothing_until_the_reader_has_made_room() {
-    let mut spool = Spool::new(600);
-    spool.settings.max_bytes = 5_000;
+    let mut spool = new(600);
+    spool.settings.max_bytes = spool.scaled(5_000);
     let (mut writer, _) = spool.open();
     let mut written = 0_u64;
     let fault = loop {
@@ -15,7 +15,7 @@ fn a_full_spool_takes_nothing_until_the_reader_has_made_room() {
         }
     };
     assert_eq!((fault.kind, fault.effect), (Fate::Full, Effect::NotDone), "{fault}");
-    assert!(chain::used(spool.path()).unwrap() <= 5_000);
+    assert!(spool.used() <= spool.settings.max_bytes);
     assert!(written > 5, "{written}");
     // What was taken is durable by now, or the reader could never make room.
     assert_eq!(spool.payloads(0).len() as u64, written);
@@ -27,8 +27,8 @@ fn a_full_spool_takes_nothing_until_the_reader_has_made_room() {
 
 #[test]
 fn a_spool_whose_only_file_is_full_is_freed_by_the_writer() {
-    let mut spool = Spool::new(u64::MAX);
-    spool.settings.max_bytes = 3_000;
+    let mut spool = new(u64::MAX);
+    spool.settings.max_bytes = spool.scaled(3_000);
     let (mut writer, _) = spool.open();
     let mut reader = Reader::open(spool.path(), 0, &spool.link).unwrap();
     for n in 0..200 {
@@ -38,8 +38,8 @@ fn a_spool_whose_only_file_is_full_is_freed_by_the_writer() {
         if n % 7 == 0 {
             reader.release(n + 1).unwrap();
         }
-        assert!(chain::used(spool.path()).unwrap() <= 3_000);
-        if writer.used() > 2_500 {
+        assert!(spool.used() <= spool.settings.max_bytes);
+        if writer.used() > spool.scaled(2_500) {
             reader.release(n + 1).unwrap();
         }
     }
@@ -48,17 +48,17 @@ fn a_spool_whose_only_file_is_full_is_freed_by_the_writer() {
 
 #[test]
 fn more_than_the_bound_at_once_is_refused_for_good() {
-    let mut spool = Spool::new(u64::MAX);
-    spool.settings.max_bytes = 2_000;
+    let mut spool = new(u64::MAX);
+    spool.settings.max_bytes = spool.scaled(2_000);
     let (mut writer, _) = spool.open();
-    let fault = writer.append(&[entry(&"x".repeat(2_000))]).unwrap_err();
+    let fault = writer.append(&[entry(&"x".repeat(spool.settings.max_bytes as usize))]).unwrap_err();
     assert_eq!((fault.domain, fault.kind), (Domain::User, Fate::Other), "{fault}");
     append(&mut writer, &["a"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn room_is_told_of_by_the_reader_or_by_time() {
-    let spool = Spool::new(u64::MAX);
+    let spool = new(u64::MAX);
     let (mut writer, recovered) = spool.open();
     let before = tokio::time::Instant::now();
     writer.room().await;
@@ -73,7 +73,7 @@ fn a_full_disk_in_the_middle_of_a_write_leaves_whole_frames() {
     // The last one tears behind the last byte: were it left there, its second entry would follow
     // the next one, which is as long as its first.
     for torn in [0, 1, 7, 8, 40, 60, 10_000] {
-        let spool = Spool::new(u64::MAX);
+        let spool = new(u64::MAX);
         let (mut writer, _) = spool.open();
         append(&mut writer, &["a"]);
         writer.disk_full_after = Some(torn);
@@ -89,10 +89,11 @@ fn a_full_disk_in_the_middle_of_a_write_leaves_whole_frames() {
 #[test]
 fn a_full_disk_at_a_roll_leaves_the_old_file_in_use() {
     for torn in [0, 100, 511] {
-        let spool = Spool::new(600);
+        let spool = new(600);
         let (mut writer, _) = spool.open();
         append(&mut writer, &["a"]);
         append(&mut writer, &["b"]);
+        writer.sync().unwrap();
         writer.disk_full_after = Some(torn);
         check_fault(writer.append(&[entry("no")]), Fate::Full, ".spool");
         assert_eq!(append(&mut writer, &["c"]), 2..3);
@@ -104,7 +105,7 @@ fn a_full_disk_at_a_roll_leaves_the_old_file_in_use() {
 
 #[test]
 fn released_files_go_and_the_sequence_goes_on() {
-    let spool = Spool::new(600);
+    let spool = new(600);
     let (mut writer, _) = spool.open();
     for n in 0..10 {
         append(&mut writer, &[&n.to_string()]);
@@ -124,7 +125,7 @@ fn released_files_go_and_the_sequence_goes_on() {
     reader.release(10).unwrap();
     assert_eq!(spool.files().len(), 1);
     drop(writer);
-    let found = Spool::at(spool.path());
+    let found = found_at(spool.path());
     let (mut writer, recovered) = found.open();
     assert_eq!((recovered.first, recovered.next), (10, 10));
     assert_eq!(append(&mut writer, &["a"]), 10..11);
