@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -47,6 +48,31 @@ impl Gauge {
     /// The present value.
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long until something happens, as far as it can be told; at first it cannot.
+#[derive(Debug)]
+pub struct Forecast(AtomicI64);
+
+impl Default for Forecast {
+    fn default() -> Self {
+        Self(AtomicI64::new(Self::NEVER))
+    }
+}
+
+impl Forecast {
+    const NEVER: i64 = -1;
+
+    /// Sets it; `None`: as things are, never.
+    pub fn set(&self, after: Option<Duration>) {
+        let seconds = after.map_or(Self::NEVER, |after| i64::try_from(after.as_secs()).unwrap_or(i64::MAX));
+        self.0.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Seconds from when it was set; `None`: never.
+    pub fn get(&self) -> Option<u64> {
+        u64::try_from(self.0.load(Ordering::Relaxed)).ok()
     }
 }
 
@@ -154,6 +180,9 @@ pub struct Vitals {
     pub mailbox_waited_ms: Counter,
     /// Records on the bus (or in the spool) that it has not taken yet.
     pub lag: Gauge,
+    /// Seconds until the spool is full, at the rate at which it filled over the last minute; none while
+    /// it does not fill.
+    pub spool_full_in: Forecast,
     /// The smallest committed watermark of its partitions, ms since 1970; 0 for none.
     pub watermark: Gauge,
     /// The time before which every hour of the table is final, ms since 1970; 0 for none yet.
@@ -182,6 +211,12 @@ impl Serialize for Gauge {
     }
 }
 
+impl Serialize for Forecast {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.get().serialize(serializer)
+    }
+}
+
 impl Vitals {
     /// Fresh vitals: nothing counted, not started.
     pub fn new(id: ActorId) -> Arc<Self> {
@@ -207,6 +242,7 @@ impl Vitals {
             mailbox_capacity: Gauge::default(),
             mailbox_waited_ms: Counter::default(),
             lag: Gauge::default(),
+            spool_full_in: Forecast::default(),
             watermark: Gauge::default(),
             final_until: Gauge::default(),
             final_hours: Counter::default(),
@@ -228,5 +264,23 @@ impl Vitals {
     /// Sets the state.
     pub fn enter(&self, state: State) {
         self.update(|life| life.state = state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_happens_has_no_time() {
+        let vitals = Vitals::new(ActorId { pipeline: "p".into(), stage: "collect".into(), replica: 0 });
+        let shown = || serde_json::to_value(&*vitals).unwrap()["spool_full_in"].clone();
+        assert_eq!((vitals.spool_full_in.get(), shown()), (None, serde_json::Value::Null));
+        vitals.spool_full_in.set(Some(Duration::from_millis(2_900)));
+        assert_eq!((vitals.spool_full_in.get(), shown()), (Some(2), 2.into()));
+        vitals.spool_full_in.set(Some(Duration::MAX));
+        assert_eq!(vitals.spool_full_in.get(), Some(i64::MAX.unsigned_abs()));
+        vitals.spool_full_in.set(None);
+        assert_eq!(vitals.spool_full_in.get(), None);
     }
 }

@@ -21,7 +21,10 @@ use crate::{
     collect::{
         Settings, Source,
         seen::Seen,
-        spool::{self, Entry, Recovered, Writer},
+        spool::{
+            self, Entry, Recovered, Writer,
+            filling::{Filling, time_to_full},
+        },
         sse::{Overlap, RawEvent, Received, Resume, Stream},
     },
     failpoint::cross,
@@ -32,6 +35,9 @@ use crate::{
 
 /// The folder, in the spool's, of payloads above the size bound.
 const OVERSIZED: &str = "oversized";
+
+/// How often it is looked at how full the spool is.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Why a gap is possible after most resumes that look like one.
 const UNPROVEN: &str = "the source resumed without repeating a known event";
@@ -63,6 +69,7 @@ pub struct Collector {
     overlap: Overlap,
     oversized: Option<Oversized>,
     sync_planned: bool,
+    filling: Filling,
     stream: Option<SpawnHandle>,
     ending: Option<oneshot::Sender<()>>,
     failures: u32,
@@ -94,6 +101,7 @@ impl Collector {
             overlap: Overlap::default(),
             oversized: None,
             sync_planned: false,
+            filling: Filling::default(),
             stream: None,
             ending: None,
             failures: 0,
@@ -253,6 +261,7 @@ impl Collector {
                     Err(fault) if fault.kind == Kind::Full => {
                         tracing::warn!(actor = %life.id, error = %fault, "the source waits for room in the spool");
                         let _waiting = life.waiting(format!("room in the spool: {fault}"));
+                        life.vitals.spool_full_in.set(Some(Duration::ZERO));
                         // What was appended before has to become durable, or nobody makes room.
                         let (back, synced) = blocking(move || {
                             let synced = writer.sync();
@@ -318,6 +327,14 @@ impl Collector {
             }
             Err(fault) => collector.failed(&fault, ctx),
         }));
+    }
+
+    /// While an append waits for room this does not come, and the spool stays full.
+    fn look_at_spool(&mut self) {
+        let Some(writer) = &self.writer else { return };
+        let (waiting, bound) = (writer.waiting(), self.parts.settings.spool.max_bytes);
+        let rate = self.filling.observe(tokio::time::Instant::now(), waiting);
+        self.life.vitals.spool_full_in.set(time_to_full(waiting, bound, rate));
     }
 
     fn finish(&mut self, ctx: &mut Context<Self>) {
@@ -422,6 +439,7 @@ impl Actor for Collector {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.open(ctx);
+        ctx.run_interval(LOOK, |collector, _| collector.look_at_spool());
     }
 }
 

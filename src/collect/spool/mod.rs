@@ -38,6 +38,7 @@
 mod chain;
 mod cursor;
 mod files;
+pub mod filling;
 mod frame;
 mod fresh;
 mod header;
