@@ -155,8 +155,18 @@ pub fn create(folder: &Path, number: u64) -> Result<Option<File>> {
 /// `Lost` if a header is damaged, a file is shorter than its successor says, or a file is of
 /// another spool; `User` for another format.
 pub fn load(folder: &Path, below: u64, is_ours: impl Fn(&Header) -> bool) -> Result<Vec<Piece>> {
+    loop {
+        let numbers = list(folder)?;
+        match follow(folder, &numbers, below, &is_ours) {
+            // A file that went while the chain was followed leaves a wrong one before it as the newest.
+            Err(fault) if fault.kind == Kind::Lost && list(folder)? != numbers => {}
+            chain => return chain,
+        }
+    }
+}
+
+fn follow(folder: &Path, numbers: &[u64], below: u64, is_ours: impl Fn(&Header) -> bool) -> Result<Vec<Piece>> {
     let mut chain: Vec<Piece> = Vec::new();
-    let numbers = list(folder)?;
     for &number in numbers.iter().rev().skip_while(|number| **number >= below) {
         let path = file_path(folder, number);
         let lost = |what: String| Fault::data(format!("{}: {what}", path.display())).kind(Kind::Lost);

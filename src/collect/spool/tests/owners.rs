@@ -81,6 +81,36 @@ fn a_writer_that_is_late_with_its_news_moves_nothing_back() {
     assert_eq!(durable(), Some(place(2, 0)));
 }
 
+/// Of several writers that start at once, one clears away what another is looking at.
+#[test]
+fn a_chain_that_changes_while_it_is_followed_is_followed_anew() {
+    let spool = new(u64::MAX);
+    let write = |file: u64, id: u128| {
+        let header = header::Header {
+            format: header::FORMAT,
+            spool: Uuid::from_u128(id),
+            replaces: None,
+            file,
+            incarnation: Uuid::nil(),
+            node: NodeId::new("alpha"),
+            created: START,
+            first: 0,
+            mark: false,
+            before: None,
+            stamp: None,
+        };
+        fs::write(chain::file_path(spool.path(), file), header::encode(&header).unwrap()).unwrap();
+    };
+    let is_second = |header: &header::Header| header.spool == Uuid::from_u128(2);
+    write(0, 1);
+    check_fault(chain::load(spool.path(), 9, is_second), Fate::Lost, "does not belong here");
+    let found = chain::load(spool.path(), 9, |header| {
+        write(1, 2);
+        is_second(header)
+    });
+    assert_eq!(found.unwrap()[0].header.file, 1);
+}
+
 #[test]
 fn of_writers_that_start_at_once_one_remains() {
     for _ in 0..20 {
