@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    thread,
 };
 
 use super::{
@@ -15,6 +16,9 @@ use crate::{
     fault::{Fault, Result},
     model::Sequence,
 };
+
+/// Files are synced so many at once: a journalling file system commits what waits together.
+const SYNCS_AT_ONCE: usize = 8;
 
 /// What is written and has no name yet; see [`files`](super::files).
 pub struct Fresh {
@@ -105,14 +109,26 @@ impl Fresh {
     /// # Errors
     /// Those of the file system: nothing that waits may count any more.
     pub fn sync(&self, number: u64) -> Result<bool> {
-        for (sequence, _) in &self.waiting {
-            let path = self.folder.hidden(number, *sequence);
-            File::open(&path).and_then(|file| file.sync_data()).map_err(|error| Fault::io(path.display(), &error))?;
-        }
+        let each = self.waiting.len().div_ceil(SYNCS_AT_ONCE).max(1);
+        thread::scope(|scope| {
+            let parts = self.waiting.chunks(each).map(|part| scope.spawn(|| self.sync_files(number, part)));
+            let parts: Vec<_> = parts.collect();
+            parts.into_iter().try_for_each(|part| {
+                part.join().unwrap_or_else(|_| Err(Fault::internal("the sync of event files panicked")))
+            })
+        })?;
         if !self.waiting.is_empty() {
             self.folder.sync()?;
         }
         Ok(!self.waiting.is_empty())
+    }
+
+    // The files may be more than a process may have open: each is opened anew.
+    fn sync_files(&self, number: u64, part: &[(Sequence, String)]) -> Result<()> {
+        part.iter().try_for_each(|(sequence, _)| {
+            let path = self.folder.hidden(number, *sequence);
+            File::open(&path).and_then(|file| file.sync_data()).map_err(|error| Fault::io(path.display(), &error))
+        })
     }
 
     /// Gives names to what was written: it and its frames are durable.

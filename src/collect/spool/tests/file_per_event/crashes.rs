@@ -132,19 +132,24 @@ fn a_folder_that_is_gone_is_a_loss() {
 
 #[test]
 fn a_replaced_writer_shows_nothing_to_other_programs() {
-    let (spool, mut old, _) = half_synced();
-    let (mut new, recovered) = spool.open();
-    assert_eq!((recovered.next, texts(&spool).len()), (5, 5));
-    // Both choose the same names now.
-    assert!(old.append(&[entry("zombie"), entry("zombie")]).is_ok());
-    append(&mut new, &["f", "g"]);
-    check_fault(old.sync(), Fate::Fenced, "a newer writer");
-    new.sync().unwrap();
-    assert_eq!(texts(&spool), ["a", "b", "c", "d", "e", "f", "g"]);
-    drop((old, new));
-    let found = Spool::at(layout(), spool.path());
-    assert_eq!(found.open().1.foreign, Foreign::default());
-    assert_eq!((found.payloads(0).len(), found.events(true).len()), (7, 0), "what it began is cleared away");
+    for synced in [false, true] {
+        let (spool, mut old, _) = half_synced();
+        if synced {
+            old.sync().unwrap();
+        }
+        let (mut new, recovered) = spool.open();
+        assert_eq!((recovered.next, texts(&spool).len()), (5, 5));
+        // Both choose the same names now.
+        assert!(old.append(&[entry("zombie"), entry("zombie")]).is_ok());
+        append(&mut new, &["f", "g"]);
+        check_fault(old.sync(), Fate::Fenced, "a newer writer");
+        new.sync().unwrap();
+        assert_eq!(texts(&spool), ["a", "b", "c", "d", "e", "f", "g"]);
+        drop((old, new));
+        let found = Spool::at(layout(), spool.path());
+        assert_eq!(found.open().1.foreign, Foreign::default());
+        assert_eq!((found.payloads(0).len(), found.events(true).len()), (7, 0), "what it began is cleared away");
+    }
 }
 
 #[test]
