@@ -14,6 +14,7 @@ use super::{
     quantity::{DAY, HOUR, MINUTE, show_duration},
 };
 use crate::{
+    collect::spool::naming,
     model::{Pointer, TopicName},
     store::StorePath,
 };
@@ -54,6 +55,9 @@ pub const TEMPLATE: Text = Text {
     ),
     ..STORE_PATH
 };
+
+/// How the template of events' file names is written.
+pub const FILE_NAME: Text = Text { words: naming::FORMS, pattern: r"(?:[^$/%\x00-\x1f\x7f-\x9f]|\$\$|%[YmdHMSf])+" };
 
 /// How the first part of a file's name is written.
 pub const PREFIX: Text = Text { words: "a string", pattern: "(?:[A-Za-z0-9-][A-Za-z0-9_.-]{0,63})?" };

@@ -118,7 +118,7 @@ fn layout(section: &mut Section<'_>) -> Option<Layout> {
     let kind = section.key("layout", "whether events lie in the spool's own files or each in one of its own");
     let is_packed = kind.word(&[("packed", true), ("file-per-event", false)]).or(true);
     let name = section.key("file_name", "the template of events' file names, with layout = \"file-per-event\"");
-    let name = name.parse(naming::FORMS, Template::parse).optional();
+    let name = name.parse(values::FILE_NAME, Template::parse).optional();
     match (is_packed?.value, name?) {
         (true, None) => Some(Layout::Packed),
         (true, Some(At { place, .. })) => {

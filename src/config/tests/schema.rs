@@ -7,13 +7,16 @@ use boon::{Compiler, ErrorKind, InstanceToken, SchemaIndex, Schemas, ValidationE
 use serde_json::{Value, json};
 
 use super::{env, shipped, small};
-use crate::config::{
-    Complaint,
-    complaint::{Place, Sink, join},
-    form::Text,
-    quantity, schema,
-    section::{ReadKind, Section},
-    values, variables,
+use crate::{
+    collect::spool::naming::Template,
+    config::{
+        Complaint,
+        complaint::{Place, Sink, join},
+        form::Text,
+        quantity, schema,
+        section::{ReadKind, Section},
+        values, variables,
+    },
 };
 
 /// What a schema does not say and is left to `howdah check`, by words of the complaint.
@@ -22,9 +25,16 @@ const BEYOND: &[&str] = &[
     "is out of bounds",
     "is no window",
     "is no bucket",
+    // The order of fields, and what stands around them.
+    "does not belong there",
+    "must say the day",
+    "stands behind the last field",
+    "readers pass over names",
+    "no name of a file",
     // Two values or sections.
     "is longer than the longest",
     "must be at least twice",
+    "is only for layout",
     "than the whole spool",
     "tells no two buckets",
     "the path has no fields",
@@ -241,7 +251,7 @@ fn kinds_of_a_table_have_keys_of_their_own() {
 type Reads = fn(&str) -> bool;
 
 /// Each way of writing a text with its reader, and whether its pattern says all that the reader does.
-const TEXTS: [(Text, Reads, bool); 12] = [
+const TEXTS: [(Text, Reads, bool); 13] = [
     (quantity::SIZE, |text| quantity::parse_size(text).is_ok(), true),
     (quantity::DURATION, |text| quantity::parse_duration(text).is_ok(), true),
     (values::NAME, |text| values::name(text).is_ok(), true),
@@ -254,6 +264,7 @@ const TEXTS: [(Text, Reads, bool); 12] = [
     (values::STORE_PATH, |text| values::store_path(text).is_ok(), false),
     (values::TEMPLATE, |text| values::template(text).is_ok(), false),
     (values::URL, |text| values::url(text).is_ok(), false),
+    (values::FILE_NAME, |text| Template::parse(text).is_ok(), false),
 ];
 
 #[test]
@@ -287,6 +298,7 @@ fn a_pattern_takes_what_the_reader_takes() {
         "%Y",
         "%m",
         "%S",
+        "%Y%m%d",
         "%",
         " ",
         "(",
