@@ -241,7 +241,8 @@ impl Verify<'_> {
             (None, None) => bytes::Bytes::new(),
         };
         let text = match entry.codec.unpack(&raw) {
-            Ok(text) => text,
+            Ok(None) => raw,
+            Ok(Some(text)) => text.into(),
             Err(error) => {
                 report.find(What::Altered, path, format!("cannot be unpacked: {error}"));
                 return Ok(());

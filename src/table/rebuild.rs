@@ -112,6 +112,12 @@ impl Keeper {
             let earliest = range.start.saturating_sub(millis(self.settings.future_bound));
             let mut windows = Windows::new(Arc::clone(&self.plan), None);
             let mut gone = Gaps { earliest, open: Vec::new(), found: Vec::new() };
+            let high = source.bus.watermarks(topic, lane.partition).await?.high;
+            if positions.next > high {
+                let at = format!("table {}, lane {lane}", self.settings.path);
+                let text = format!("stands at {}, and the bus ends at {high}: it has lost records", positions.next);
+                return Err(Fault::data(text).kind(Kind::Lost).at(at));
+            }
             let from = source.bus.offset_before(topic, lane.partition, earliest).await?;
             let mut reader = source.bus.reader(topic, lane.partition, from).await?;
             while reader.position() < positions.next {
