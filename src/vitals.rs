@@ -109,7 +109,7 @@ pub enum Death {
     Hopeless,
     /// No progress within its bound.
     Stall,
-    /// Its thread did not come back.
+    /// Its thread ran nothing within its bound, and was given up.
     Blocked,
     /// Restarted by a person.
     Order,
@@ -178,6 +178,9 @@ pub struct Vitals {
     pub mailbox_capacity: Gauge,
     /// Milliseconds that senders waited for room in the mailbox.
     pub mailbox_waited_ms: Counter,
+    /// Lives whose blocked thread was given up and has not come back: each keeps a thread and what
+    /// it holds.
+    pub abandoned: Gauge,
     /// Records on the bus (or in the spool) that it has not taken yet.
     pub lag: Gauge,
     /// Seconds until the spool is full, at the rate at which it filled over the last minute; none while
@@ -241,6 +244,7 @@ impl Vitals {
             mailbox_depth: Gauge::default(),
             mailbox_capacity: Gauge::default(),
             mailbox_waited_ms: Counter::default(),
+            abandoned: Gauge::default(),
             lag: Gauge::default(),
             spool_full_in: Forecast::default(),
             watermark: Gauge::default(),

@@ -275,7 +275,7 @@ impl Common {
         wired: &mut Wired,
         stage: &Stage,
         replica: u32,
-        make: impl Fn(Life<A>) -> A + Send + 'static,
+        make: impl Fn(Life<A>) -> A + Send + Sync + 'static,
     ) -> Ref<A>
     where
         A: actix::Actor<Context = actix::Context<A>> + actix::Supervised,

@@ -114,6 +114,11 @@ impl Family {
         self.phases[child] == Phase::Up
     }
 
+    /// A child of which the next word is awaited: that it came up or that it died.
+    pub(super) fn is_lively(&self, child: usize) -> bool {
+        matches!(self.phases[child], Phase::Raising | Phase::Up | Phase::Felling)
+    }
+
     /// A child that does not run, and that nobody wants to.
     pub(super) fn is_idle_child(&self, child: usize) -> bool {
         self.phases[child] == Phase::Idle

@@ -39,7 +39,7 @@ use actix::{
 };
 
 use super::{
-    mailbox::{Delivery, Gone, Mailbox, Ref},
+    mailbox::{Delivery, Gate, Gone, Mailbox, Ref},
     policy::StageSupervision,
     pulse::{AttemptGuard, Pulse, RecoveryGuard, WaitGuard},
 };
@@ -60,12 +60,17 @@ pub struct Spec<A: Actor<Context = Context<A>>> {
     pub(super) make: Factory<A>,
 }
 
-type Factory<A> = Box<dyn Fn(Life<A>) -> A + Send>;
+/// Not behind a lock: one that blocks its thread must not block the next one's.
+type Factory<A> = Arc<dyn Fn(Life<A>) -> A + Send + Sync>;
 
 impl<A: Actor<Context = Context<A>>> Spec<A> {
     /// The actor whose vitals these are (they name it), made anew for each incarnation by `make`.
-    pub fn new(vitals: Arc<Vitals>, stage: StageSupervision, make: impl Fn(Life<A>) -> A + Send + 'static) -> Self {
-        Self { vitals, stage, make: Box::new(make) }
+    pub fn new(
+        vitals: Arc<Vitals>,
+        stage: StageSupervision,
+        make: impl Fn(Life<A>) -> A + Send + Sync + 'static,
+    ) -> Self {
+        Self { vitals, stage, make: Arc::new(make) }
     }
 }
 
@@ -138,7 +143,7 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
     /// Whether a delivery is for this incarnation; one that is not is counted as stale.
     pub fn takes<M>(&self, delivery: &Delivery<M>) -> bool {
         let mine = delivery.is_for(self.incarnation);
-        if !mine {
+        if !mine && !delivery.is_void() {
             self.vitals.stale_batches.add(1);
         }
         mine
@@ -186,7 +191,9 @@ impl<A: Actor<Context = Context<A>>> fmt::Debug for Life<A> {
     }
 }
 
-/// What all incarnations of an actor have in common.
+/// What the incarnations of an actor have in common that follow each other on one thread. Who comes after
+/// a blocked thread has a [successor](Kin::successor) of its own: whatever the old thread still does to
+/// its kin, nobody looks there any more.
 pub(super) struct Kin<A: Actor<Context = Context<A>>> {
     pub(super) me: Ref<A>,
     pub(super) vitals: Arc<Vitals>,
@@ -195,12 +202,15 @@ pub(super) struct Kin<A: Actor<Context = Context<A>>> {
     /// Held by the runner for as long as it lives: a new one waits for the end of the old.
     pub(super) lease: Arc<tokio::sync::Mutex<()>>,
     /// The mailbox that exists before the first start.
-    pub(super) first: Mutex<Option<(Mailbox<A>, AddressReceiver<A>)>>,
+    first: Mutex<Option<(Mailbox<A>, AddressReceiver<A>)>>,
+    /// The bound of the last runner's mailbox.
+    gate: Mutex<Option<Arc<Gate>>>,
     /// How the last incarnation died, until that is counted.
     died_of: Mutex<Option<Death>>,
-    make: Mutex<Factory<A>>,
-    youngest: Mutex<Arc<Pulse>>,
-    births: AtomicU64,
+    make: Factory<A>,
+    youngest: Mutex<(Incarnation, Arc<Pulse>)>,
+    /// Of all incarnations, so that no two have one number.
+    births: Arc<AtomicU64>,
     stage_of_birth: AtomicU8,
 }
 
@@ -218,8 +228,32 @@ pub(super) enum Birth {
 impl<A: Actor<Context = Context<A>>> Kin<A> {
     pub(super) fn new(spec: Spec<A>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let Spec { vitals, stage, make } = spec;
-        let me = Ref::new(Arc::clone(&vitals));
-        let first = me.renew(stage.mailbox);
+        let me = Ref::new(vitals);
+        let kin = Self::blank(me, clock, stage, make, Arc::default());
+        kin.expect(kin.me.renew(stage.mailbox));
+        kin
+    }
+
+    /// The kin of who comes after a life that died so on a blocked thread. A mailbox of its own exists at
+    /// once; after none, it is stopped and nobody comes.
+    pub(super) fn successor(&self, died_of: Option<Death>) -> Arc<Self> {
+        let (make, births) = (Arc::clone(&self.make), Arc::clone(&self.births));
+        let kin = Self::blank(self.me.clone(), Arc::clone(&self.clock), self.stage, make, births);
+        if died_of.is_some() {
+            kin.dies_of(died_of);
+            kin.expect(kin.me.renew(kin.stage.mailbox));
+        }
+        kin
+    }
+
+    fn blank(
+        me: Ref<A>,
+        clock: Arc<dyn Clock>,
+        stage: StageSupervision,
+        make: Factory<A>,
+        births: Arc<AtomicU64>,
+    ) -> Arc<Self> {
+        let vitals = Arc::clone(me.vitals());
         let pulse = Pulse::new(Arc::clone(&vitals), Arc::clone(&clock));
         Arc::new(Self {
             me,
@@ -227,28 +261,51 @@ impl<A: Actor<Context = Context<A>>> Kin<A> {
             clock,
             stage,
             lease: Arc::default(),
-            first: Mutex::new(Some(first)),
+            first: Mutex::new(None),
+            gate: Mutex::new(None),
             died_of: Mutex::new(None),
-            make: Mutex::new(make),
-            youngest: Mutex::new(pulse),
-            births: AtomicU64::new(0),
+            make,
+            youngest: Mutex::new((Incarnation(0), pulse)),
+            births,
             stage_of_birth: AtomicU8::new(Birth::Unasked as u8),
         })
+    }
+
+    /// The mailbox of the next runner.
+    pub(super) fn mailbox(&self) -> (Mailbox<A>, AddressReceiver<A>) {
+        let opened = self.take_first().unwrap_or_else(|| self.me.renew(self.stage.mailbox));
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&opened.0.gate));
+        opened
+    }
+
+    fn expect(&self, first: (Mailbox<A>, AddressReceiver<A>)) {
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
+    }
+
+    /// The mailbox that waits for the first runner, if none has come.
+    pub(super) fn take_first(&self) -> Option<(Mailbox<A>, AddressReceiver<A>)> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The bound of the last runner's mailbox.
+    pub(super) fn gate(&self) -> Option<Arc<Gate>> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes the next incarnation.
     pub(super) fn beget(self: &Arc<Self>) -> A {
         self.stage_of_birth.store(Birth::Unfinished as u8, Ordering::Relaxed);
         let pulse = Pulse::new(Arc::clone(&self.vitals), Arc::clone(&self.clock));
+        let incarnation = Incarnation(self.births.fetch_add(1, Ordering::Relaxed) + 1);
         let life = Life {
             id: self.vitals.id.clone(),
-            incarnation: Incarnation(self.births.fetch_add(1, Ordering::Relaxed) + 1),
+            incarnation,
             vitals: Arc::clone(&self.vitals),
             pulse: Arc::clone(&pulse),
             kin: Arc::clone(self),
         };
-        let actor = self.make.lock().unwrap_or_else(PoisonError::into_inner)(life);
-        *self.youngest.lock().unwrap_or_else(PoisonError::into_inner) = pulse;
+        let actor = (self.make)(life);
+        *self.youngest.lock().unwrap_or_else(PoisonError::into_inner) = (incarnation, pulse);
         self.stage_of_birth.store(Birth::Done as u8, Ordering::Relaxed);
         actor
     }
@@ -274,11 +331,11 @@ impl<A: Actor<Context = Context<A>>> Kin<A> {
 
     /// The number of the youngest incarnation.
     pub(super) fn incarnation(&self) -> Incarnation {
-        Incarnation(self.births.load(Ordering::Relaxed))
+        self.youngest.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// The pulse of the youngest incarnation.
     pub(super) fn pulse(&self) -> Arc<Pulse> {
-        Arc::clone(&self.youngest.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.youngest.lock().unwrap_or_else(PoisonError::into_inner).1)
     }
 }

@@ -15,7 +15,9 @@
 //!   answered. Its permits are its own, so that a person's word is not stuck behind a full pipe.
 //!
 //! A [`Ref`] outlives every restart, and also a stop and a new start, which gives the actor a new
-//! mailbox behind the same reference.
+//! mailbox behind the same reference. So does a blocked thread: it cannot be made to hand its mailbox
+//! over. That one is *given up*: who waits for an answer out of it is told that the actor died, and when
+//! the thread comes back, nothing that lies in it is for anybody any more.
 
 use std::{
     fmt,
@@ -28,7 +30,7 @@ use actix::{
     dev::channel::{AddressReceiver, channel},
 };
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit, Semaphore},
+    sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
 
@@ -83,9 +85,15 @@ impl<M: Message> Message for Delivery<M> {
 }
 
 impl<M> Delivery<M> {
-    /// Whether the receiver, in its present incarnation, may use it. Orders are for any.
+    /// Whether the receiver, in its present incarnation, may use it. Orders are for any; nothing is for
+    /// one whose mailbox was given up.
     pub fn is_for(&self, incarnation: Incarnation) -> bool {
-        self.meant_for.is_none_or(|meant| meant == incarnation)
+        !self.is_void() && self.meant_for.is_none_or(|meant| meant == incarnation)
+    }
+
+    /// It lay in a mailbox that was given up, and was counted as dropped then.
+    pub(super) fn is_void(&self) -> bool {
+        self.permit.gate.is_given_up()
     }
 }
 
@@ -147,7 +155,7 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
         M::Result: Send,
     {
         let mailbox = self.open()?;
-        let room = mailbox.gate.room(waiting).await.map_err(|_| self.stopped())?;
+        let room = mailbox.gate.room(waiting).await.map_err(|_| self.gone(&mailbox.gate))?;
         let permit = Permit::new(mailbox.gate, true, room);
         let delivery = Delivery { message, permit, meant_for: Some(meant_for) };
         // The channel has no bound of its own: the only error left is a closed one.
@@ -165,14 +173,24 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
         M::Result: Send,
     {
         let mailbox = self.open()?;
-        let room = Arc::clone(&mailbox.gate.orders).acquire_owned().await.map_err(|_| self.stopped())?;
+        let room = Arc::clone(&mailbox.gate.orders).acquire_owned().await.map_err(|_| self.gone(&mailbox.gate))?;
         let permit = Permit::new(Arc::clone(&mailbox.gate), false, room);
         let answer = mailbox.addr.send(Delivery { message, permit, meant_for: None });
-        answer.await.map_err(|_| if mailbox.gate.is_open() { Gone::Died(self.id().clone()) } else { self.stopped() })
+        tokio::select! {
+            biased;
+            // With the question dropped, actix does not carry out the order either, should its turn come.
+            () = mailbox.gate.given_up() => Err(self.gone(&mailbox.gate)),
+            answer = answer => answer.map_err(|_| self.gone(&mailbox.gate)),
+        }
     }
 
     fn open(&self) -> Result<Mailbox<A>, Gone> {
         self.slot.lock().clone().ok_or_else(|| self.stopped())
+    }
+
+    /// Why nothing comes out of this mailbox.
+    fn gone(&self, gate: &Gate) -> Gone {
+        if gate.is_open() || gate.is_given_up() { Gone::Died(self.id().clone()) } else { self.stopped() }
     }
 
     fn stopped(&self) -> Gone {
@@ -268,6 +286,7 @@ pub(super) struct Gate {
     data: Arc<Semaphore>,
     orders: Arc<Semaphore>,
     held: Mutex<Held>,
+    given_up: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -289,6 +308,7 @@ impl Gate {
             data: Arc::new(Semaphore::new(capacity)),
             orders: Arc::new(Semaphore::new(ORDERS)),
             held: Mutex::new(held),
+            given_up: watch::Sender::new(false),
         }
     }
 
@@ -296,6 +316,29 @@ impl Gate {
     pub(super) fn waits_since(&self) -> Option<Instant> {
         let held = self.lock();
         (held.data + held.orders > 0).then_some(held.moved)
+    }
+
+    /// Nobody takes anything out any more, because the thread that should is blocked. What the mailbox
+    /// holds counts as dropped, and who waits at it is told.
+    pub(super) fn give_up(&self) {
+        let held = self.lock();
+        if self.given_up.send_replace(true) {
+            return;
+        }
+        self.vitals.mailbox_depth.add(-i64::try_from(held.data).unwrap_or(i64::MAX));
+        self.vitals.stale_batches.add(held.data as u64);
+        self.vitals.abandoned.add(1);
+        self.data.close();
+        self.orders.close();
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        *self.given_up.borrow()
+    }
+
+    async fn given_up(&self) {
+        // The sender lives as long as we.
+        let _ = self.given_up.subscribe().wait_for(|given_up| *given_up).await;
     }
 
     fn is_open(&self) -> bool {
@@ -318,7 +361,7 @@ impl Gate {
         }
         if data {
             held.data += 1;
-            self.vitals.mailbox_depth.add(1);
+            self.count(1);
         } else {
             held.orders += 1;
         }
@@ -329,14 +372,30 @@ impl Gate {
         held.moved = Instant::now();
         if data {
             held.data -= 1;
-            self.vitals.mailbox_depth.add(-1);
+            self.count(-1);
         } else {
             held.orders -= 1;
         }
     }
 
+    /// Under the lock: giving up has taken what was held out of the count.
+    fn count(&self, by: i64) {
+        if !self.is_given_up() {
+            self.vitals.mailbox_depth.add(by);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Gate {
+    /// The last message and the runner have let go of it: the thread has come back, if it was blocked.
+    fn drop(&mut self) {
+        if self.is_given_up() {
+            self.vitals.abandoned.add(-1);
+        }
     }
 }
 

@@ -81,6 +81,8 @@ pub struct StageSupervision {
     pub mailbox: usize,
     /// A single attempt that makes no progress for this long is a stall.
     pub stall: Duration,
+    /// A thread that runs nothing at all for this long, although it is asked to, is blocked.
+    pub blocked: Duration,
 }
 
 impl Policy {

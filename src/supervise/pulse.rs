@@ -96,6 +96,7 @@ pub(super) struct Pulse {
 struct Beat {
     /// Between its start and its death; only then does it write the vitals' state.
     alive: bool,
+    begun: Option<Instant>,
     /// `started` has returned.
     started: bool,
     recoveries: usize,
@@ -117,6 +118,7 @@ impl Pulse {
     pub(super) fn new(vitals: Arc<Vitals>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let beat = Beat {
             alive: false,
+            begun: None,
             started: false,
             recoveries: 0,
             attempts: Vec::new(),
@@ -134,6 +136,7 @@ impl Pulse {
         let mut beat = self.lock();
         beat.alive = true;
         beat.moved = Instant::now();
+        beat.begun = Some(beat.moved);
         self.publish(&beat);
     }
 
@@ -147,6 +150,11 @@ impl Pulse {
     /// Its life is over; it writes nothing any more.
     pub(super) fn end(&self) {
         self.lock().alive = false;
+    }
+
+    /// For how long it has lived.
+    pub(super) fn lived(&self) -> Duration {
+        self.lock().begun.map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
     /// Why it stalls, if it does: nothing moved for longer than `bound`.

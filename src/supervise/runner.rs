@@ -12,16 +12,24 @@
 //! supervisor's word (stall, order, sibling). A panic while the dead state is dropped is noted as the
 //! last error; the new state stands by then, so nothing more has to follow from it. (Two destructors
 //! that panic while the same dead state is dropped abort the process: that is Rust's rule.)
+//!
+//! A runner whose thread was blocked may wake up to find itself given up: it has a successor elsewhere. It
+//! then writes nothing that others see, begins nothing, and ends. What stood in the middle of a poll when
+//! the thread was blocked runs on to the end of that poll, though: to its next `.await`, or to the end of
+//! its handler. Of what else the actor has spawned nothing is begun, for a [`Sentry`] is polled first.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     task::{Poll, ready},
     time::Duration,
 };
 
-use actix::{Actor, ActorContext, Addr, ArbiterHandle, Context, Supervised, dev::ContextFut};
+use actix::{
+    Actor, ActorContext, ActorFuture, Addr, ArbiterHandle, AsyncContext, Context, Supervised, dev::ContextFut,
+    fut::wrap_future,
+};
 use tokio::{
     sync::{
         OwnedMutexGuard,
@@ -39,7 +47,7 @@ use super::{
 use crate::{
     fault::{Domain, Fault, Kind, Result, Retry},
     model::Incarnation,
-    vitals::{Death, State, Vitals},
+    vitals::{self, Death, State, Vitals},
 };
 
 /// What a supervisor tells a runner. A closed channel means: end at once.
@@ -88,54 +96,50 @@ pub(super) trait Offspring: Send + Sync {
 
     /// Puts a runner onto that thread; it waits for its first command.
     fn launch(&self, on: &ArbiterHandle, report: Reporter) -> Result<UnboundedSender<Command>>;
+
+    /// Its thread is blocked: the runner on it is given up, with all that waits in its mailbox. Died of
+    /// nothing, the actor is stopped; else a new mailbox waits for the next launch. Answers for how long
+    /// it had lived.
+    fn abandon(&self, died_of: Option<Death>, why: &str) -> Duration;
+
+    /// Nobody launches it any more: who waits for it is told.
+    fn bury(&self);
 }
 
-impl<A> Offspring for Arc<Kin<A>>
+/// Puts a runner of this kin onto that thread; it waits for its first command.
+///
+/// # Errors
+/// The thread has ended.
+pub(super) fn launch<A>(kin: Arc<Kin<A>>, on: &ArbiterHandle, report: Reporter) -> Result<UnboundedSender<Command>>
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
-    fn vitals(&self) -> &Arc<Vitals> {
-        &self.vitals
-    }
-
-    fn stage(&self) -> StageSupervision {
-        self.stage
-    }
-
-    fn stalled(&self, now: Instant) -> Option<String> {
-        self.pulse().stalled(now, self.stage.stall, self.me.gate().as_deref())
-    }
-
-    fn launch(&self, on: &ArbiterHandle, report: Reporter) -> Result<UnboundedSender<Command>> {
-        let kin = Self::clone(self);
-        let first = kin.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (mailbox, receiver) = first.unwrap_or_else(|| kin.me.renew(kin.stage.mailbox));
-        let (commands, inbox) = unbounded_channel();
-        let gate = Arc::clone(&mailbox.gate);
-        let put = on.spawn_fn(move || {
-            let lease = Arc::clone(&kin.lease);
-            let mut runner = Runner {
-                kin,
-                body: Body::Unborn(Context::with_receiver(receiver)),
-                phase: Phase::Down,
-                fresh: false,
-                inbox,
-                report,
-                gate: mailbox.gate,
-                _keep: mailbox.addr,
-                lease: None,
-            };
-            tokio::task::spawn_local(async move {
-                runner.lease = Some(lease.lock_owned().await);
-                runner.await;
-            });
+    let (mailbox, receiver) = kin.mailbox();
+    let (commands, inbox) = unbounded_channel();
+    let (me, gate) = (kin.me.clone(), Arc::clone(&mailbox.gate));
+    let put = on.spawn_fn(move || {
+        let lease = Arc::clone(&kin.lease);
+        let mut runner = Runner {
+            kin,
+            body: Body::Unborn(Context::with_receiver(receiver)),
+            phase: Phase::Down,
+            fresh: false,
+            inbox,
+            report,
+            gate: mailbox.gate,
+            _keep: mailbox.addr,
+            lease: None,
+        };
+        tokio::task::spawn_local(async move {
+            runner.lease = Some(lease.lock_owned().await);
+            runner.await;
         });
-        if put {
-            return Ok(commands);
-        }
-        self.me.close(&gate);
-        Err(Fault::internal(format!("{}: its thread has ended", self.vitals.id)))
+    });
+    if put {
+        return Ok(commands);
     }
+    me.close(&gate);
+    Err(Fault::internal(format!("{}: its thread has ended", me.id())))
 }
 
 /// Runs one actor from its launch to its end.
@@ -174,6 +178,10 @@ impl<A: Actor<Context = Context<A>> + Supervised> Future for Runner<A> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<()> {
         let me = &mut *self;
         loop {
+            if me.gate.is_given_up() {
+                // What it was told before it was blocked is void, too.
+                me.end(State::Stopped);
+            }
             match me.inbox.poll_recv(cx) {
                 Poll::Ready(Some(command)) => {
                     me.obey(command);
@@ -210,17 +218,20 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
     /// Begins the next incarnation; `started` runs at the next poll.
     fn start(&mut self) {
         if let Some(death) = self.kin.dies_of(None) {
-            self.kin.vitals.update(|life| *life.restarts.entry(death).or_default() += 1);
+            self.record(|life| *life.restarts.entry(death).or_default() += 1);
         }
         if !self.fresh
             && let Err(why) = self.make()
         {
             return self.die(Death::Panic, why);
         }
+        if self.gate.is_given_up() {
+            return;
+        }
         self.fresh = false;
         self.phase = Phase::Up { since: Instant::now(), told: false };
         let (incarnation, now) = (self.kin.incarnation(), self.kin.clock.now());
-        self.kin.vitals.update(|life| {
+        self.record(|life| {
             life.incarnation = incarnation;
             life.since = now;
         });
@@ -234,6 +245,9 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
             return Poll::Ready(());
         };
         let polled = guarded(|| Pin::new(body).poll(cx));
+        if self.gate.is_given_up() {
+            return Poll::Ready(());
+        }
         let fault = self.kin.pulse().take_fault();
         let death = match (polled, fault) {
             (Err(why), _) => (Death::Panic, why),
@@ -272,7 +286,7 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
         if !matches!(death, Death::Order | Death::Sibling | Death::Ended) {
             self.note(&why);
         }
-        super::enter(&self.kin.vitals, &*self.kin.clock, State::Restarting);
+        self.enter(State::Restarting);
         if lived.is_some()
             && let Err(more) = self.make()
         {
@@ -285,26 +299,27 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
     fn make(&mut self) -> Result<(), String> {
         if let Body::Unborn(_) = self.body {
             let actor = guarded(|| self.kin.beget())?;
-            if let Body::Unborn(ctx) = std::mem::replace(&mut self.body, Body::Buried) {
+            if let Body::Unborn(mut ctx) = std::mem::replace(&mut self.body, Body::Buried) {
+                ctx.spawn(Sentry(Arc::clone(&self.gate)));
                 self.body = Body::Born(ctx.into_future(actor));
             }
             self.fresh = true;
             return Ok(());
         }
-        let Body::Born(body) = &mut self.body else { return Ok(()) };
         // Each of the lists of futures that are dropped here may hold one that panics; what was
         // dropped is gone, so a repetition gets further.
         for _ in 0..4 {
+            let Body::Born(body) = &mut self.body else { return Ok(()) };
             self.kin.expect_birth();
             let restarted = guarded(|| body.restart());
+            body.ctx().spawn(Sentry(Arc::clone(&self.gate)));
             self.fresh = self.kin.birth() == Birth::Done;
             match (restarted, self.kin.birth()) {
                 (Ok(_), Birth::Done) => return Ok(()),
                 (Ok(_), _) => break,
                 (Err(why), Birth::Unfinished) => return Err(why),
                 (Err(why), birth) => {
-                    let now = self.kin.clock.now();
-                    self.kin.vitals.update(|life| life.last_error = Some((now, why)));
+                    self.note(&why);
                     if birth == Birth::Done {
                         return Ok(());
                     }
@@ -334,13 +349,40 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
         if let Err(why) = guarded(|| drop(body)) {
             self.note(&why);
         }
-        super::enter(&self.kin.vitals, &*self.kin.clock, state);
+        self.enter(state);
         (self.report)(Report::Ended);
     }
 
     fn note(&self, error: &str) {
         let now = self.kin.clock.now();
-        self.kin.vitals.update(|life| life.last_error = Some((now, error.to_owned())));
+        self.record(|life| life.last_error = Some((now, error.to_owned())));
+    }
+
+    fn enter(&self, state: State) {
+        self.record(|life| super::change(life, &*self.kin.clock, state));
+    }
+
+    /// Writes the vitals, which belong to the successor once this one is given up.
+    fn record(&self, change: impl FnOnce(&mut vitals::Life)) {
+        self.kin.vitals.update(|life| {
+            if !self.gate.is_given_up() {
+                change(life);
+            }
+        });
+    }
+}
+
+/// The first of an actor's futures: when the actor was given up, it keeps the others from being polled.
+struct Sentry(Arc<Gate>);
+
+impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Sentry {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut A, ctx: &mut Context<A>, _: &mut std::task::Context<'_>) -> Poll<()> {
+        if self.0.is_given_up() {
+            ctx.wait(wrap_future(std::future::pending::<()>()));
+        }
+        Poll::Pending
     }
 }
 

@@ -37,6 +37,10 @@ pub trait Spawner: Send + Sync + 'static {
 
     /// The actor has ended: so does its thread, if that was its own. Returns when it is joined.
     async fn release(&self, id: &ActorId);
+
+    /// The actor's thread is blocked: it is left behind, and ends should it ever come back. The next
+    /// [place](Self::place) is another thread.
+    fn abandon(&self, id: &ActorId);
 }
 
 /// Everything on the thread that asks (which must run an actix system).
@@ -50,6 +54,8 @@ impl Spawner for Here {
     }
 
     async fn release(&self, _: &ActorId) {}
+
+    fn abandon(&self, _: &ActorId) {}
 }
 
 /// A thread of its own for each actor, named after it.
@@ -83,6 +89,11 @@ impl Spawner for Threads {
         if !joined(arbiter).await {
             tracing::warn!(actor = %id, "its thread does not end and is left behind");
         }
+    }
+
+    fn abandon(&self, id: &ActorId) {
+        // It is told to end and not joined: nobody can wait for it.
+        let _ = self.lock().remove(id).map(|arbiter| arbiter.stop());
     }
 }
 

@@ -9,6 +9,10 @@
 //! Reports of a runner that is no longer the child's present one carry an older tenure and are
 //! ignored.
 
+mod orders;
+
+pub use orders::{Restart, Shutdown, Stop};
+
 use std::{
     sync::{
         Arc,
@@ -18,8 +22,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, Running, SpawnHandle,
-    Supervised, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Running, SpawnHandle, Supervised,
+    WrapFuture,
 };
 use tokio::{
     sync::{mpsc::UnboundedSender, oneshot},
@@ -30,10 +34,10 @@ use tracing::{error, info, warn};
 use super::{
     family::{Family, Outcome, Step},
     life::Life,
-    mailbox::{Delivery, Ref},
     policy::Supervision,
     runner::{Command, Offspring, Report, Reporter},
     spawner::Spawner,
+    watch::Watch,
 };
 use crate::{
     fault::{Fault, Result},
@@ -47,27 +51,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// How long a child that passed its limit may take to be dropped; after that its thread is taken to
 /// be blocked, and nobody waits any more.
 const DROP_LIMIT: Duration = Duration::from_secs(2);
-
-/// Order: start this child anew, alone and at once. Answered when the new incarnation has started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restart(pub ActorId);
-
-/// Order: stop this child, dropping it if it takes longer than the limit. It stays stopped, also
-/// over a restart of its supervisor, until it is restarted by an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stop {
-    /// Which child.
-    pub child: ActorId,
-    /// How long it may take.
-    pub limit: Duration,
-}
-
-/// Order: stop all children, the last started first, then the supervisor itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shutdown {
-    /// How long each child may take.
-    pub limit: Duration,
-}
 
 /// Keeps its children running, by its [`Supervision`].
 pub struct Supervisor {
@@ -107,6 +90,8 @@ struct Tenure {
     number: u64,
     /// None once it was told to end at once.
     line: Option<UnboundedSender<Command>>,
+    /// None on our own thread, of which we cannot say whether it is blocked.
+    watch: Option<Watch>,
 }
 
 /// A runner's word.
@@ -118,44 +103,6 @@ struct Reported {
 
 impl Message for Reported {
     type Result = ();
-}
-
-impl Message for Restart {
-    type Result = Result<Incarnation>;
-}
-
-impl Message for Stop {
-    type Result = Result<()>;
-}
-
-impl Message for Shutdown {
-    type Result = Result<()>;
-}
-
-impl Ref<Supervisor> {
-    /// Restarts a child; see [`Restart`].
-    ///
-    /// # Errors
-    /// There is no such child, or it did not come up.
-    pub async fn restart(&self, child: &ActorId) -> Result<Incarnation> {
-        self.order(Restart(child.clone())).await?
-    }
-
-    /// Stops a child; see [`Stop`].
-    ///
-    /// # Errors
-    /// There is no such child.
-    pub async fn stop(&self, child: &ActorId, limit: Duration) -> Result<()> {
-        self.order(Stop { child: child.clone(), limit }).await?
-    }
-
-    /// Stops everything below, and itself; see [`Shutdown`].
-    ///
-    /// # Errors
-    /// It is gone already.
-    pub async fn shutdown(&self, limit: Duration) -> Result<()> {
-        self.order(Shutdown { limit }).await?
-    }
 }
 
 impl Supervisor {
@@ -249,12 +196,14 @@ impl Supervisor {
             let _ = me.try_send(Reported { child, tenure: number, report });
         });
         let line = offspring.launch(&on, report)?;
-        self.tenures[child] = Some(Tenure { number, line: Some(line) });
+        let watch = (!*here).then(|| Watch::new(on));
+        self.tenures[child] = Some(Tenure { number, line: Some(line), watch });
         Ok(())
     }
 
     fn end(&mut self, child: usize, state: State, limit: Duration, ctx: &mut Context<Self>) {
         let Some(tenure) = &self.tenures[child] else {
+            self.plan.children[child].offspring.bury();
             super::enter(self.plan.children[child].offspring.vitals(), &*self.plan.clock, state);
             return self.gone(child);
         };
@@ -270,7 +219,8 @@ impl Supervisor {
         warn!(actor = %self.id(child), "it did not stop in time and is dropped");
         ctx.run_later(DROP_LIMIT, move |me, ctx| {
             if me.tenures[child].as_ref().is_some_and(|tenure| tenure.number == number) {
-                error!(actor = %me.id(child), "it cannot be dropped: its thread is blocked");
+                error!(actor = %me.id(child), "it cannot be dropped: its thread is blocked, and is given up");
+                me.abandon(child, None, "its thread was blocked when it was to stop");
                 me.gone(child);
                 me.go_on(ctx);
             }
@@ -311,10 +261,11 @@ impl Supervisor {
         }
     }
 
-    /// Looks for stalls.
+    /// Looks for blocked threads and for stalls.
     fn check(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
         for child in 0..self.tenures.len() {
+            self.look_after(child);
             if self.family.is_up(child)
                 && let Some(why) = self.plan.children[child].offspring.stalled(now)
             {
@@ -324,16 +275,48 @@ impl Supervisor {
         }
         self.go_on(ctx);
     }
+
+    fn look_after(&mut self, child: usize) {
+        let every = self.plan.looks();
+        let watch = self.tenures[child].as_mut().and_then(|tenure| tenure.watch.as_mut());
+        let Some(silence) = watch.map(|watch| watch.look(every)) else { return };
+        if silence <= self.plan.children[child].offspring.stage().blocked || !self.family.is_lively(child) {
+            return;
+        }
+        let now = self.plan.clock.now();
+        let since = now.saturating_sub(i64::try_from(silence.as_millis()).unwrap_or(i64::MAX));
+        let since = jiff::Timestamp::from_millisecond(since).unwrap_or_default();
+        let why = format!("its thread has been blocked since {since:.0}, and is given up");
+        let lived = self.abandon(child, Some(Death::Blocked), &why);
+        self.tenures[child] = None;
+        self.mourn(child, Death::Blocked, why, lived);
+    }
+
+    /// Leaves a blocked thread to itself; whatever it still reports is of an older tenure.
+    fn abandon(&self, child: usize, died_of: Option<Death>, why: &str) -> Duration {
+        let Child { offspring, here, .. } = &self.plan.children[child];
+        if !here {
+            self.plan.spawner.abandon(self.id(child));
+        }
+        offspring.abandon(died_of, why)
+    }
+}
+
+impl Plan {
+    /// How often a supervisor looks after its children.
+    fn looks(&self) -> Duration {
+        let stages = self.children.iter().map(|child| child.offspring.stage());
+        let shortest = stages.map(|stage| stage.stall.min(stage.blocked)).min().unwrap_or_default();
+        (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1))
+    }
 }
 
 impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let bounds = self.plan.children.iter().map(|child| child.offspring.stage().stall);
-        if let Some(shortest) = bounds.min() {
-            let every = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
-            ctx.run_interval(every, Self::check);
+        if !self.plan.children.is_empty() {
+            ctx.run_interval(self.plan.looks(), Self::check);
         }
         self.go_on(ctx);
     }
@@ -359,64 +342,6 @@ impl Drop for Supervisor {
     /// Without their lines the runners end; the last started first.
     fn drop(&mut self) {
         while self.tenures.pop().is_some() {}
-    }
-}
-
-impl Handler<Delivery<Restart>> for Supervisor {
-    type Result = ResponseFuture<Result<Incarnation>>;
-
-    fn handle(&mut self, order: Delivery<Restart>, ctx: &mut Self::Context) -> Self::Result {
-        let id = order.message.0;
-        let (answer, answered) = oneshot::channel();
-        match self.find(&id) {
-            Ok(child) if self.family.restart(child, Instant::now()) => {
-                self.plan.children[child].held.store(false, Ordering::Relaxed);
-                self.restarting.push((child, answer));
-                self.go_on(ctx);
-            }
-            Ok(_) => drop(answer.send(Err(Fault::user(format!("{id} is about to stop"))))),
-            Err(fault) => drop(answer.send(Err(fault))),
-        }
-        let lost = Fault::internal(format!("the supervisor of {id} died"));
-        Box::pin(async move { answered.await.unwrap_or(Err(lost)) })
-    }
-}
-
-impl Handler<Delivery<Stop>> for Supervisor {
-    type Result = ResponseFuture<Result<()>>;
-
-    fn handle(&mut self, order: Delivery<Stop>, ctx: &mut Self::Context) -> Self::Result {
-        let Stop { child: id, limit } = order.message;
-        let child = match self.find(&id) {
-            Ok(child) => child,
-            Err(fault) => return Box::pin(std::future::ready(Err(fault))),
-        };
-        self.plan.children[child].held.store(true, Ordering::Relaxed);
-        let (answer, answered) = oneshot::channel();
-        if self.family.is_idle_child(child) {
-            return Box::pin(std::future::ready(Ok(())));
-        }
-        self.stopping.push((child, answer));
-        if let Some(Step::End(child, state)) = self.family.stop(child) {
-            self.end(child, state, limit, ctx);
-        }
-        self.go_on(ctx);
-        let lost = Fault::internal(format!("the supervisor of {id} died"));
-        Box::pin(async move { answered.await.map_err(|_| lost) })
-    }
-}
-
-impl Handler<Delivery<Shutdown>> for Supervisor {
-    type Result = ResponseFuture<Result<()>>;
-
-    fn handle(&mut self, order: Delivery<Shutdown>, ctx: &mut Self::Context) -> Self::Result {
-        let (answer, answered) = oneshot::channel();
-        self.limit = order.message.limit;
-        self.closing.push(answer);
-        self.family.close();
-        self.go_on(ctx);
-        let lost = Fault::internal(format!("{} died while it stopped its actors", self.life.id));
-        Box::pin(async move { answered.await.map_err(|_| lost) })
     }
 }
 

@@ -25,7 +25,8 @@ use actix::{Actor, Context, Supervised};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 
 use super::{
-    life::{Kin, Spec},
+    life::Spec,
+    lineage::Lineage,
     mailbox::Ref,
     policy::{Policy, StageSupervision, Supervision},
     runner::{Command, Offspring, Report, Reporter},
@@ -38,10 +39,13 @@ use crate::{
     vitals::{Death, State, Vitals},
 };
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// A supervisor as its own supervisor treats it. Its messages are orders and reports, all handled at
-/// once, so the stall bound is only a safety net.
+/// once, so the stall bound is only a safety net; and both have one thread, so neither can see that it is
+/// blocked.
 const SUPERVISOR: StageSupervision =
-    StageSupervision { policy: Policy::Permanent, mailbox: 16, stall: Duration::from_secs(60) };
+    StageSupervision { policy: Policy::Permanent, mailbox: 16, stall: MINUTE, blocked: MINUTE };
 
 /// Who is told that the root gave up.
 pub trait Parent: Send + 'static {
@@ -111,8 +115,8 @@ impl Tree {
     pub fn start(self, parent: impl Parent) -> Result<Root> {
         let here = Here.place(&self.vitals.id)?;
         let clock = Arc::clone(&self.clock);
-        let kin = Kin::new(self.spec(), clock);
-        let who = kin.vitals.id.clone();
+        let lineage = Lineage::new(self.spec(), clock);
+        let who = lineage.vitals().id.clone();
         let own = Arc::new(OnceLock::<WeakUnboundedSender<Command>>::new());
         let report: Reporter = Box::new({
             let own = Arc::clone(&own);
@@ -130,8 +134,8 @@ impl Tree {
                 }
             }
         });
-        let supervisor = kin.me.clone();
-        let line = kin.launch(&here, report)?;
+        let supervisor = lineage.reference();
+        let line = lineage.launch(&here, report)?;
         let _ = own.set(line.downgrade());
         // It waits at the other end.
         let _ = line.send(Command::Start);
@@ -142,9 +146,9 @@ impl Tree {
     where
         A: Actor<Context = Context<A>> + Supervised,
     {
-        let kin = Kin::new(spec, Arc::clone(&self.clock));
-        let reference = kin.me.clone();
-        self.children.push(Child { offspring: Box::new(kin), here, held: AtomicBool::new(false) });
+        let lineage = Lineage::new(spec, Arc::clone(&self.clock));
+        let reference = lineage.reference();
+        self.children.push(Child { offspring: Box::new(lineage), here, held: AtomicBool::new(false) });
         reference
     }
 

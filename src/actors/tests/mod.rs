@@ -305,18 +305,23 @@ fn id(stage: &str) -> ActorId {
     ActorId { pipeline: "p".into(), stage: stage.into(), replica: 0 }
 }
 
-fn child<A>(tree: &mut Tree, stage: &str, make: impl Fn(Life<A>) -> A + Send + 'static) -> Ref<A>
+fn child<A>(tree: &mut Tree, stage: &str, make: impl Fn(Life<A>) -> A + Send + Sync + 'static) -> Ref<A>
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
     child_with(tree, stage, Duration::from_secs(600), make)
 }
 
-fn child_with<A>(tree: &mut Tree, stage: &str, stall: Duration, make: impl Fn(Life<A>) -> A + Send + 'static) -> Ref<A>
+fn child_with<A>(
+    tree: &mut Tree,
+    stage: &str,
+    stall: Duration,
+    make: impl Fn(Life<A>) -> A + Send + Sync + 'static,
+) -> Ref<A>
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
-    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: MAILBOX, stall };
+    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: MAILBOX, stall, blocked: stall };
     tree.child(Spec::new(Vitals::new(id(stage)), supervision, make))
 }
 

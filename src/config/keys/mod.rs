@@ -256,9 +256,14 @@ fn stage(name: &At<&str>, mut section: Section<'_>, sink: &Sink, read: fn(&mut S
     let mailbox = section.key("mailbox", "messages that wait for an actor at most").integer(1..=1_024).or(16);
     let stall = section.key("stall", "a single attempt that makes no progress for this long is a stall");
     let stall = stall.duration(100 * MILLISECOND..=HOUR).or(120 * SECOND);
+    // No handler takes a tenth of a second; a machine that swaps may make that many seconds of it.
+    let blocked = section.key("blocked", "a thread that runs nothing for this long is given up for a new one");
+    let blocked = blocked.duration(SECOND..=HOUR).or(30 * SECOND);
     section.finish();
-    let supervision =
-        build(|| Some(StageSupervision { policy: policy?.value, mailbox: mailbox?.value, stall: stall?.value }));
+    let supervision = build(|| {
+        let (policy, mailbox) = (policy?.value, mailbox?.value);
+        Some(StageSupervision { policy, mailbox, stall: stall?.value, blocked: blocked?.value })
+    });
     let id = At { value: StageId::from(name.value), place: name.place.clone() };
     Stage { id, replicas, supervision, topic, role, kind }
 }

@@ -125,7 +125,8 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(pipeline.num_partitions(&TopicName::from("u")), None);
     assert_eq!(pipeline.notices, [""; 0]);
 
-    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: 16, stall: 120 * second };
+    let (policy, mailbox) = (Policy::Permanent, 16);
+    let supervision = StageSupervision { policy, mailbox, stall: 120 * second, blocked: 30 * second };
     let [collect, ingest, archive, table] = pipeline.stages.as_slice() else { panic!("{:?}", pipeline.stages) };
     for stage in &pipeline.stages {
         assert_eq!((stage.replicas, stage.supervision), (1, supervision));
@@ -184,6 +185,7 @@ replicas = 2
 policy = "transient"
 mailbox = 3
 stall = "5s"
+blocked = "1m"
 [archiver.a]
 topic = "t"
 path = "/raw/%Y/%m/%d/%H%M"
@@ -249,7 +251,8 @@ backoff = { base = "1ms", cap = "2ms", healthy = "3ms" }
     let names: Vec<_> = pipeline.topics.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["t", "u", "t.dead_letters", "u.dead_letters", "howdah_positions"]);
 
-    let supervision = StageSupervision { policy: Policy::Transient, mailbox: 3, stall: ms(5_000) };
+    let (policy, mailbox) = (Policy::Transient, 3);
+    let supervision = StageSupervision { policy, mailbox, stall: ms(5_000), blocked: ms(60_000) };
     assert_eq!((pipeline.stages[0].replicas, pipeline.stages[0].supervision), (2, supervision));
     let pointer = |text: &str| Pointer::parse(text).unwrap();
     let StageKind::Aggregator(table) = &pipeline.stages[0].kind else { panic!() };

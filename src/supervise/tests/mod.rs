@@ -1,5 +1,6 @@
 //! Supervision on a paused clock: a house of probes that die in every way there is.
 
+mod blocked;
 mod deaths;
 mod families;
 mod mailboxes;
@@ -13,6 +14,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -52,6 +54,8 @@ pub(super) struct House {
     pub(super) alive: AtomicI64,
     /// Traps that are armed: (probe, place) → how often it still panics.
     pub(super) traps: Mutex<BTreeMap<(&'static str, Place), u32>>,
+    /// Where a probe blocks its thread the next time.
+    pub(super) blocks: Mutex<BTreeMap<(&'static str, Place), Block>>,
     /// Guards that outlive who opened them.
     pub(super) leaked: Mutex<Vec<(AttemptGuard, WaitGuard)>>,
     pub(super) permits: Mutex<Vec<Permit>>,
@@ -81,11 +85,36 @@ impl House {
     }
 
     fn cross(&self, probe: &'static str, place: Place) {
+        let block = self.blocks.lock().unwrap().remove(&(probe, place));
+        if let Some(block) = block {
+            block.enter();
+        }
         let mut traps = self.traps.lock().unwrap();
         let Some(left) = traps.get_mut(&(probe, place)).filter(|left| **left > 0) else { return };
         *left -= 1;
         drop(traps);
         panic!("trap in {place:?}");
+    }
+}
+
+/// Blocks the thread that enters it until the test lets it go, by a word or by dropping its end.
+#[derive(Clone, Debug)]
+pub(super) struct Block(Arc<(tokio::sync::Notify, Mutex<mpsc::Receiver<()>>)>);
+
+impl Block {
+    pub(super) fn new() -> (Self, mpsc::Sender<()>) {
+        let (free, freed) = mpsc::channel();
+        (Self(Arc::new((tokio::sync::Notify::new(), Mutex::new(freed)))), free)
+    }
+
+    fn enter(&self) {
+        self.0.0.notify_one();
+        let _ = self.0.1.lock().unwrap().recv();
+    }
+
+    /// Returns when a thread is blocked.
+    pub(super) async fn entered(&self) {
+        self.0.0.notified().await;
     }
 }
 
@@ -138,6 +167,10 @@ pub(super) enum Do {
     LeakPermit,
     /// A line in the log each second.
     Tick,
+    /// A line in the log.
+    Say(&'static str),
+    /// Block the thread.
+    Block(Block),
     /// Send so many messages on.
     Feed(Ref<Probe>, usize),
     Breathe,
@@ -273,6 +306,11 @@ impl Probe {
                     }
                 });
             }
+            Do::Say(what) => self.house.note(format!("{what} {} {}", self.name, self.life.incarnation)),
+            Do::Block(block) => {
+                block.enter();
+                self.act(Do::Say("wakes"), permit, ctx);
+            }
             Do::Breathe => self.life.breathe(ctx),
             Do::Refuse => self.refuses = true,
             Do::Keep => self.kept.push(permit),
@@ -349,7 +387,7 @@ pub(super) fn patient() -> Supervision {
 }
 
 pub(super) fn stage() -> StageSupervision {
-    StageSupervision { policy: Policy::Permanent, mailbox: 4, stall: 30 * SECOND }
+    StageSupervision { policy: Policy::Permanent, mailbox: 4, stall: 30 * SECOND, blocked: 30 * SECOND }
 }
 
 pub(super) fn spec(house: &Arc<House>, name: &'static str, stage: StageSupervision) -> Spec<Probe> {
