@@ -29,7 +29,7 @@ use crate::{
     },
     failpoint::cross,
     fault::{Fault, Kind, Result, Retry},
-    model::{Clock, Doubling, Extractor, Millis, NodeId, Pause, Scalar},
+    model::{Clock, Doubling, Extractor, Incarnation, Millis, NodeId, Pause, Scalar},
     supervise::{Delivery, Life},
 };
 
@@ -123,7 +123,7 @@ impl Collector {
             }
             let opened = {
                 let _attempt = life.attempt("open spool");
-                open_spool(&parts).await?
+                open_spool(&parts, life.incarnation).await?
             };
             let (mut writer, recovered) = opened;
             let spooled = known_to_spool(&parts).await?;
@@ -387,13 +387,15 @@ impl Collector {
     }
 }
 
-async fn open_spool(parts: &CollectorParts) -> Result<(Writer, Recovered)> {
+async fn open_spool(parts: &CollectorParts, life: Incarnation) -> Result<(Writer, Recovered)> {
     let parts = parts.clone();
     blocking(move || {
         let incarnation = Uuid::new_v4();
-        let owner = spool::Owner { source: parts.source.clone(), node: parts.node.clone(), incarnation };
+        let owner = spool::Owner { source: parts.source.clone(), node: parts.node.clone(), incarnation, life };
+        let opened = Writer::open(&parts.settings.spool, &owner, &parts.link.spool, parts.clock.clone())?;
+        // What was begun before is nobody's, now that nobody before may go on.
         oversized::clear(&parts.settings.spool.path.join(OVERSIZED))?;
-        Writer::open(&parts.settings.spool, &owner, &parts.link.spool, parts.clock.clone())
+        Ok(opened)
     })
     .await
 }

@@ -107,7 +107,7 @@ impl Ingester {
     /// Takes the source over (again), after a pause if that failed before.
     fn open(&mut self, ctx: &mut Context<Self>) {
         self.drop_reader(ctx);
-        self.parts.link.answer(None);
+        self.parts.link.answer(self.life.incarnation, None);
         let (life, parts, failures) = (self.life.clone(), self.parts.clone(), self.failures);
         let opening = async move {
             if failures > 0 {
@@ -290,7 +290,8 @@ async fn answer(
         }
         ids.sort_by_key(|(_, time)| *time);
         let Handover { token, since } = handover.clone();
-        parts.link.answer(Some(Owned { question, spool, token, since, next, ids: Arc::new(ids) }));
+        let owned = Owned { question, spool, token, since, next, ids: Arc::new(ids) };
+        parts.link.answer(life.incarnation, Some(owned));
         if questions.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -386,7 +387,10 @@ impl Handler<Delivery<TakeSpooled>> for Ingester {
     type Result = ();
 
     fn handle(&mut self, delivery: Delivery<TakeSpooled>, ctx: &mut Context<Self>) {
-        if !delivery.is_for(self.life.incarnation) || delivery.message.assignment != self.assignment {
+        if !self.life.takes(&delivery) {
+            return;
+        }
+        if delivery.message.assignment != self.assignment {
             return self.life.vitals.stale_batches.add(1);
         }
         self.waiting.push_back(delivery);

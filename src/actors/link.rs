@@ -5,7 +5,8 @@
 //! on the bus: from where a collector without a spool goes on, and which events the topic's tail
 //! knows. The collector connects only after that, so that a source is never read for an owner who is
 //! not one; and it takes only an answer to its own question, made for its own spool: what was said to
-//! an earlier life is old, and events sent since would be taken for new.
+//! an earlier life is old, and events sent since would be taken for new. Nor does an earlier life of the
+//! ingester answer any more: its thread may have been blocked, and wakes behind its successor.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::{
         position::Claim,
         spool::{self, Place},
     },
-    model::{Millis, Sequence},
+    model::{Incarnation, Millis, Sequence},
 };
 
 /// What the ingester answers.
@@ -46,7 +47,7 @@ pub struct Link {
     /// What the ingester's lives hold of the source.
     pub claim: Claim,
     question: watch::Sender<u64>,
-    owned: watch::Sender<Option<Owned>>,
+    owned: watch::Sender<(Incarnation, Option<Owned>)>,
 }
 
 impl Default for Link {
@@ -55,7 +56,7 @@ impl Default for Link {
             spool: spool::Link::new(),
             claim: Claim::default(),
             question: watch::Sender::new(0),
-            owned: watch::Sender::new(None),
+            owned: watch::Sender::new((Incarnation(0), None)),
         }
     }
 }
@@ -68,7 +69,8 @@ impl Link {
             *last += 1;
             question = *last;
         });
-        filled(&mut self.owned.subscribe(), |owned| owned.spool == spool && owned.question >= question).await
+        let fits = |owned: &Owned| owned.spool == spool && owned.question >= question;
+        filled(&mut self.owned.subscribe(), |(_, owned)| owned.clone().filter(fits)).await
     }
 
     /// The question that waits, or the last one; to be read before what answers it.
@@ -76,29 +78,50 @@ impl Link {
         self.question.subscribe()
     }
 
-    /// The ingester: the source is mine now (or not, while it starts).
-    pub fn answer(&self, owned: Option<Owned>) {
-        self.owned.send_replace(owned);
+    /// The ingester, in this life of it: the source is mine now (or not, while it starts).
+    pub fn answer(&self, life: Incarnation, owned: Option<Owned>) {
+        self.owned.send_if_modified(|last| {
+            let younger = life >= last.0;
+            if younger {
+                *last = (life, owned);
+            }
+            younger
+        });
     }
 
     /// Waits for a spool that can be read; answers with its durable end and the first entry it has.
     pub async fn opened(&self) -> (Place, Sequence) {
-        let place = filled(&mut self.spool.durable(), |_| true).await;
+        let place = filled(&mut self.spool.durable(), Clone::clone).await;
         let released = *self.spool.released().borrow();
         let released = released.filter(|released| released.spool == place.spool).map_or(0, |released| released.next);
         (place, released.max(self.spool.first()))
     }
 }
 
-async fn filled<T: Clone>(slot: &mut watch::Receiver<Option<T>>, fits: impl Fn(&T) -> bool) -> T {
+async fn filled<S, T>(slot: &mut watch::Receiver<S>, wanted: impl Fn(&S) -> Option<T>) -> T {
     loop {
-        let value = slot.borrow_and_update().clone();
-        if let Some(value) = value.filter(&fits) {
-            return value;
+        let found = wanted(&slot.borrow_and_update());
+        if let Some(found) = found {
+            return found;
         }
         if slot.changed().await.is_err() {
             // The link is gone, and with it everybody who could fill the slot.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix::test]
+    async fn an_earlier_life_of_the_ingester_takes_no_answer_back() {
+        let (link, spool) = (Link::default(), Uuid::from_u128(1));
+        let owned = Owned { question: 9, spool, token: None, since: 0, next: 7, ids: Arc::default() };
+        link.answer(Incarnation(2), Some(owned.clone()));
+        link.answer(Incarnation(1), None);
+        link.answer(Incarnation(1), Some(Owned { next: 5, ..owned }));
+        assert_eq!(link.ask(spool).await.next, 7);
     }
 }

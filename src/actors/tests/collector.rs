@@ -10,7 +10,7 @@ use crate::{
     recorded::{self, Feed, Layout, Options},
 };
 
-const NUM_EVENTS: usize = 30_000;
+pub(super) const NUM_EVENTS: usize = 30_000;
 
 /// Edits a millisecond apart.
 fn recording(num_events: usize) -> (Feed, Vec<String>) {
@@ -27,34 +27,40 @@ fn recording(num_events: usize) -> (Feed, Vec<String>) {
 }
 
 /// A collector and its ingester before a server of [`recording`].
-struct House {
-    collector: Ref<Collector>,
+pub(super) struct House {
+    pub(super) collector: Ref<Collector>,
     ingester: Ref<Ingester>,
     root: Root,
 }
 
 fn house(folder: &Path, bus: &SharedBus, url: &str, reconnect_after: Duration) -> House {
+    house_of(tree(), Arc::new(SystemClock), folder, bus, url, reconnect_after)
+}
+
+/// Of these two in a tree of its own kind, with the collector's clock.
+pub(super) fn house_of(
+    mut tree: Tree,
+    clock: Arc<dyn Clock>,
+    folder: &Path,
+    bus: &SharedBus,
+    url: &str,
+    reconnect_after: Duration,
+) -> House {
     let mut settings = ingester::collector(folder, url);
     settings.id = Some(crate::model::Pointer::parse("/meta/id").unwrap());
     let collect::Source::Sse(source) = &mut settings.source;
     source.reconnect_after = reconnect_after;
     let link = Link::default();
     let sends = ingester::parts(&settings, bus.clone(), link.clone());
-    let parts = CollectorParts {
-        settings: Arc::new(settings),
-        source: "p/collect".to_owned(),
-        node: "n".into(),
-        link,
-        clock: Arc::new(SystemClock),
-    };
-    let mut tree = tree();
+    let parts =
+        CollectorParts { settings: Arc::new(settings), source: "p/collect".to_owned(), node: "n".into(), link, clock };
     let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, sends.clone()));
     let collector = child(&mut tree, "collect", move |life| Collector::new(life, parts.clone()));
     House { collector, ingester, root: start(tree) }
 }
 
 /// A server of [`recording`], and its URL.
-async fn serve(options: Options) -> (recorded::Served, String, Vec<String>) {
+pub(super) async fn serve(options: Options) -> (recorded::Served, String, Vec<String>) {
     let (feed, edits) = recording(NUM_EVENTS);
     let (served, url) = serve_feed(Arc::new(feed), options).await;
     (served, url, edits)
@@ -71,7 +77,7 @@ async fn serve_feed(feed: Arc<Feed>, options: Options) -> (recorded::Served, Str
 
 impl House {
     /// Waits until so many events are on the bus, and ends both in order.
-    async fn end(&self, bus: &SharedBus, num_events: usize) {
+    pub(super) async fn end(&self, bus: &SharedBus, num_events: usize) {
         let topic = bus.topic(&"t".into()).await.unwrap().unwrap();
         while bus.watermarks(&topic, 0).await.unwrap().high < num_events as u64 {
             tokio::task::yield_now().await;
@@ -113,7 +119,7 @@ fn number(text: &str) -> usize {
 }
 
 /// Every event is there once. The two data centres' topics interleave anew with each connection.
-async fn check(bus: &SharedBus, edits: &[String]) {
+pub(super) async fn check(bus: &SharedBus, edits: &[String]) {
     let mut found = values(bus).await;
     found.sort_by_key(|text| number(text));
     assert!(found == edits, "{} events of {}", found.len(), edits.len());

@@ -72,7 +72,8 @@ pub(super) async fn drain(ingester: &Ref<Ingester>) {
 
 /// A spool of [`NUM_EVENTS`].
 fn fill(settings: &collect::Settings, link: &Link) -> Writer {
-    let owner = Owner { source: "p/collect".to_owned(), node: "n".into(), incarnation: Uuid::new_v4() };
+    let (incarnation, life) = (Uuid::new_v4(), Incarnation(1));
+    let owner = Owner { source: "p/collect".to_owned(), node: "n".into(), incarnation, life };
     let (mut writer, _) = Writer::open(&settings.spool, &owner, &link.spool, Arc::new(SystemClock)).unwrap();
     for start in (0..NUM_EVENTS).step_by(100) {
         writer.append(&(start..start + 100).map(event).collect::<Vec<_>>()).unwrap();

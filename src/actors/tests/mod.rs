@@ -5,6 +5,7 @@
 
 mod aggregator;
 mod archiver;
+mod blocked;
 mod collector;
 mod ingester;
 
@@ -28,15 +29,17 @@ use crate::{
         Bus, Cleanup, Outgoing, Producer, Reader, SharedBus, TopicInfo, TopicSpec, Watermarks,
         embedded::{EmbeddedBus, Settings},
     },
-    model::{ActorId, Batch, Offset, Partition, SystemClock, TopicName},
+    model::{ActorId, Batch, Incarnation, Offset, Partition, SystemClock, TopicName},
     store::{Entry, Put, Renamed, Store, StorePath, StoreWriter, memory::MemoryStore},
     supervise::{
-        Here, Ref, Root, Spec, Tree,
+        Here, Ref, Root, Spawner, Spec, Threads, Tree,
         policy::{Backoff, Intensity, Policy, StageSupervision, Strategy, Supervision},
     },
 };
 
 const MAILBOX: usize = 4;
+
+const BLOCKED: Duration = Duration::from_secs(2);
 
 /// Tells when a call begins that changes something.
 #[derive(Clone)]
@@ -281,13 +284,17 @@ async fn values(bus: &SharedBus) -> Vec<String> {
 
 /// A supervisor that restarts at once, as often as a test wants.
 fn tree() -> Tree {
+    tree_on(Arc::new(Here))
+}
+
+fn tree_on(spawner: Arc<dyn Spawner>) -> Tree {
     let at_once = Duration::from_millis(1);
     let supervision = Supervision {
         strategy: Strategy::OneForOne,
         intensity: Intensity { restarts: 1_000, within: Duration::from_secs(60) },
         backoff: Backoff { base: at_once, cap: at_once, healthy: Duration::from_secs(60) },
     };
-    Tree::new(Vitals::new(id("supervisor")), supervision, Arc::new(Here), Arc::new(SystemClock))
+    Tree::new(Vitals::new(id("supervisor")), supervision, spawner, Arc::new(SystemClock))
 }
 
 /// Starts what is expected to give up; answers with why.
@@ -321,7 +328,7 @@ fn child_with<A>(
 where
     A: Actor<Context = Context<A>> + Supervised,
 {
-    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: MAILBOX, stall, blocked: stall };
+    let supervision = StageSupervision { policy: Policy::Permanent, mailbox: MAILBOX, stall, blocked: BLOCKED };
     tree.child(Spec::new(Vitals::new(id(stage)), supervision, make))
 }
 

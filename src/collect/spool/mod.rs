@@ -13,7 +13,8 @@
 //! is not spool*: a writer that was thought dead may go on appending there, nobody reads it. It
 //! learns so with its next sync, which fails as fenced once a file with a higher number exists;
 //! and because the successor creates its file *before* it looks, whatever a sync has confirmed lies
-//! within the recorded length.
+//! within the recorded length. Nor does it come back: of the lives that share a [`Link`] an older one
+//! begins no file after a younger.
 //!
 //! **Nothing that was confirmed is lost in silence.** The end of the newest file may be torn; what
 //! does not check out there ends it. But each frame says up to where the file was durable when it
@@ -51,7 +52,7 @@ mod writer;
 mod tests;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
@@ -64,7 +65,10 @@ pub use header::HEADER_LEN;
 pub use reader::{Reader, recent};
 pub use writer::{Owner, Recovered, Writer};
 
-use crate::model::{Millis, Sequence};
+use crate::{
+    fault::{Fault, Kind as Fate, Result},
+    model::{Incarnation, Millis, Sequence},
+};
 
 /// What an entry of a spool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +121,7 @@ pub struct Link(Arc<Ends>);
 struct Ends {
     made: AtomicI64,
     first: AtomicU64,
+    youngest: Mutex<Incarnation>,
     durable: watch::Sender<Option<Place>>,
     released: watch::Sender<Option<Place>>,
 }
@@ -131,7 +136,8 @@ impl Link {
     /// A link over which nothing was said yet.
     pub fn new() -> Self {
         let (durable, released) = (watch::Sender::new(None), watch::Sender::new(None));
-        Self(Arc::new(Ends { made: AtomicI64::new(0), first: AtomicU64::new(0), durable, released }))
+        let (made, first, youngest) = (AtomicI64::new(0), AtomicU64::new(0), Mutex::default());
+        Self(Arc::new(Ends { made, first, youngest, durable, released }))
     }
 
     /// How far the spool is durable; `None` until a writer has opened it.
@@ -152,6 +158,18 @@ impl Link {
     /// When the spool was made, ms since 1970; 0 until a writer has opened it.
     pub fn made(&self) -> Millis {
         self.0.made.load(Ordering::Acquire)
+    }
+
+    // Lets a life begin a file, unless a younger one has begun one before. Under one lock: a thread that was
+    // given up may wake at any step, and its file would fence the one that counts.
+    fn take_turn<T>(&self, life: Incarnation, begin: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut youngest = self.0.youngest.lock().unwrap_or_else(PoisonError::into_inner);
+        if life < *youngest {
+            let message = format!("life {life} of the collector would open the spool of life {youngest}");
+            return Err(Fault::internal(message).kind(Fate::Fenced));
+        }
+        *youngest = life;
+        begin()
     }
 
     // A writer has found this spool, which was made then and begins with `first`: it can be read.

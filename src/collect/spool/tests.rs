@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     collect::{Layout, SpoolSettings, spool::files::EventFolder},
-    fault::{Domain, Effect, Fault, Kind as Fate, Result},
+    fault::{Domain, Effect},
     model::{ManualClock, NodeId},
 };
 
@@ -81,7 +81,12 @@ impl Spool {
     }
 
     fn try_open(&self) -> Result<(Writer, Recovered)> {
-        let owner = Owner { source: "wikimedia".to_owned(), node: NodeId::new("alpha"), incarnation: Uuid::new_v4() };
+        self.try_open_as(Incarnation(1))
+    }
+
+    fn try_open_as(&self, life: Incarnation) -> Result<(Writer, Recovered)> {
+        let (source, node) = ("wikimedia".to_owned(), NodeId::new("alpha"));
+        let owner = Owner { source, node, incarnation: Uuid::new_v4(), life };
         Writer::open(&self.settings, &owner, &self.link, Arc::new(self.clock.clone()))
     }
 

@@ -29,7 +29,7 @@ use crate::{
     disk::{make_folder, sync_folder},
     failpoint,
     fault::{Fault, Kind, Result},
-    model::{Clock, Millis, NodeId, Sequence},
+    model::{Clock, Incarnation, Millis, NodeId, Sequence},
 };
 
 /// Room may come from outside the process (a disk that was cleared up), so a full spool is tried
@@ -52,6 +52,8 @@ pub struct Owner {
     pub node: NodeId,
     /// This life of the collector, another for each.
     pub incarnation: Uuid,
+    /// Which of the lives it is that have had the same [`Link`].
+    pub life: Incarnation,
 }
 
 /// What a writer finds.
@@ -113,7 +115,7 @@ impl Writer {
     ///
     /// # Errors
     /// `User`: another source's spool, another format. `Lost`: damage to what had been durable,
-    /// with file and offset. `Fenced`: a newer writer came meanwhile.
+    /// with file and offset. `Fenced`: a newer writer came meanwhile, or a younger life before.
     pub fn open(
         settings: &SpoolSettings,
         owner: &Owner,
@@ -125,7 +127,7 @@ impl Writer {
         if let Layout::FilePerEvent(_) = &settings.layout {
             make_folder(EventFolder::of(&folder).path())?;
         }
-        let (number, file) = next_file(&folder)?;
+        let (number, file) = link.take_turn(owner.life, || next_file(&folder))?;
         let mut writer = Self {
             max_bytes: settings.max_bytes,
             roll_bytes: settings.roll_bytes,

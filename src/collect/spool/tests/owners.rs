@@ -25,6 +25,36 @@ fn a_replaced_writer_appends_into_the_void() {
     assert_eq!(spool.payloads(0), ["a", "b", "c"]);
 }
 
+/// Its thread was blocked and given up; then it wakes.
+#[test]
+fn a_life_that_wakes_behind_its_successor_adds_nothing_and_fences_nobody() {
+    let spool = new(u64::MAX);
+    let (mut old, _) = spool.try_open_as(Incarnation(1)).unwrap();
+    append(&mut old, &["a"]);
+    old.sync().unwrap();
+    let end = fs::metadata(&spool.files()[0]).unwrap().len();
+    let (mut new, recovered) = spool.try_open_as(Incarnation(2)).unwrap();
+    assert_eq!(recovered.next, 1);
+    std::thread::scope(|scope| {
+        let woken = scope.spawn(|| {
+            append(&mut old, &["zombie"]);
+            check_fault(old.sync(), Fate::Fenced, "a newer writer");
+            check_fault(spool.try_open_as(Incarnation(1)), Fate::Fenced, "life 1 of the collector would open");
+        });
+        woken.join().unwrap();
+    });
+    assert!(fs::metadata(&spool.files()[0]).unwrap().len() > end, "it has written, and behind the end");
+    assert_eq!(spool.files().len(), 2, "and has begun nothing");
+    append(&mut new, &["b"]);
+    new.sync().unwrap();
+    assert_eq!(spool.payloads(0), ["a", "b"]);
+    let chain = chain::load(spool.path(), u64::MAX, |_| true).unwrap();
+    assert_eq!(chain.iter().map(|piece| piece.end).collect::<Vec<_>>(), [Some(end), None]);
+    drop(new);
+    assert_eq!(spool.try_open_as(Incarnation(3)).unwrap().1.next, 2);
+    assert_eq!(spool.payloads(0), ["a", "b"]);
+}
+
 #[test]
 fn a_replaced_writer_cannot_roll() {
     let spool = new(600);
