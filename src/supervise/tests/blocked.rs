@@ -62,7 +62,10 @@ fn address_survives_a_blocked_thread() {
     on_threads(&["a", "b"], BOUND, 5, async |Stage { house, probes, root, .. }| {
         let [probe, neighbour] = [&probes[0], &probes[1]];
         let (old, beside) = (probe.order(Thread).await.unwrap(), neighbour.order(Thread).await.unwrap());
-        probe.order(Do::Tick).await.unwrap();
+        let word = Arc::new(tokio::sync::Notify::new());
+        for order in [Do::Tick, Do::Hear(Arc::clone(&word))] {
+            probe.order(order).await.unwrap();
+        }
         let (block, free) = Block::new();
         let over = probe.order(Do::Block(block.clone()));
         let waits = async {
@@ -99,9 +102,10 @@ fn address_survives_a_blocked_thread() {
         assert_eq!(house.take_log(), ["up a 1", "up b 1", "up a 2", "data a 2"]);
 
         // When the old one comes back, nothing it does counts, and it ends.
+        word.notify_one();
         free.send(()).unwrap();
         until(|| probe.vitals().abandoned.get() == 0).await;
-        assert_eq!(house.take_log(), ["wakes a 1", "drop a 1"], "no message, no timer");
+        assert_eq!(house.take_log(), ["wakes a 1", "drop a 1"], "no message, no timer, no future");
         assert_eq!((probe.depth(), probe.vitals().mailbox_depth.get()), (1, 1));
         assert_eq!(probe.vitals().stale_batches.get(), 5, "the four that waited, and the one that came late");
         let life = probe.vitals().life();
@@ -167,6 +171,8 @@ fn a_watcher_that_stood_still_itself_kills_nobody() {
             block.entered().await;
             // The supervisor's thread is this one.
             std::thread::sleep(3 * BOUND);
+            // It looks before the other thread can answer.
+            tokio::time::sleep(10 * MS).await;
             free.send(()).unwrap();
         };
         assert_eq!(tokio::join!(answer, freed).0, Ok(()));

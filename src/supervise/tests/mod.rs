@@ -169,6 +169,8 @@ pub(super) enum Do {
     Tick,
     /// A line in the log.
     Say(&'static str),
+    /// A line in the log once it is told.
+    Hear(Arc<tokio::sync::Notify>),
     /// Block the thread.
     Block(Block),
     /// Send so many messages on.
@@ -307,6 +309,13 @@ impl Probe {
                 });
             }
             Do::Say(what) => self.house.note(format!("{what} {} {}", self.name, self.life.incarnation)),
+            Do::Hear(word) => {
+                let (house, line) = (Arc::clone(&self.house), format!("hears {} {}", self.name, self.life.incarnation));
+                self.life.linked(ctx, async move {
+                    word.notified().await;
+                    house.note(line);
+                });
+            }
             Do::Block(block) => {
                 block.enter();
                 self.act(Do::Say("wakes"), permit, ctx);
