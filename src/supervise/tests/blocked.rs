@@ -169,7 +169,8 @@ fn a_watcher_that_stood_still_itself_kills_nobody() {
         let answer = probes[0].order(Do::Block(block.clone()));
         let freed = async {
             block.entered().await;
-            // The supervisor's thread is this one.
+            // Until it was looked for an answer, and then not for long: the supervisor's thread is this one.
+            tokio::time::sleep(3 * BOUND / 10).await;
             std::thread::sleep(3 * BOUND);
             // It looks before the other thread can answer.
             tokio::time::sleep(10 * MS).await;
