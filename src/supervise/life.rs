@@ -29,7 +29,7 @@ use std::{
     fmt,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
@@ -203,8 +203,9 @@ pub(super) struct Kin<A: Actor<Context = Context<A>>> {
     pub(super) lease: Arc<tokio::sync::Mutex<()>>,
     /// The mailbox that exists before the first start.
     first: Mutex<Option<(Mailbox<A>, AddressReceiver<A>)>>,
-    /// The bound of the last runner's mailbox.
-    gate: Mutex<Option<Arc<Gate>>>,
+    /// The bounds of its runners' mailboxes: beside the last one's also that of a runner which a supervisor
+    /// before has left, and which has not ended yet.
+    gates: Mutex<Vec<Weak<Gate>>>,
     /// How the last incarnation died, until that is counted.
     died_of: Mutex<Option<Death>>,
     make: Factory<A>,
@@ -262,7 +263,7 @@ impl<A: Actor<Context = Context<A>>> Kin<A> {
             stage,
             lease: Arc::default(),
             first: Mutex::new(None),
-            gate: Mutex::new(None),
+            gates: Mutex::default(),
             died_of: Mutex::new(None),
             make,
             youngest: Mutex::new((Incarnation(0), pulse)),
@@ -274,7 +275,9 @@ impl<A: Actor<Context = Context<A>>> Kin<A> {
     /// The mailbox of the next runner.
     pub(super) fn mailbox(&self) -> (Mailbox<A>, AddressReceiver<A>) {
         let opened = self.take_first().unwrap_or_else(|| self.me.renew(self.stage.mailbox));
-        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&opened.0.gate));
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|gate| gate.strong_count() > 0);
+        gates.push(Arc::downgrade(&opened.0.gate));
         opened
     }
 
@@ -287,9 +290,10 @@ impl<A: Actor<Context = Context<A>>> Kin<A> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The bound of the last runner's mailbox.
-    pub(super) fn gate(&self) -> Option<Arc<Gate>> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The bounds of the mailboxes whose runners may not have ended.
+    pub(super) fn gates(&self) -> Vec<Arc<Gate>> {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Makes the next incarnation.

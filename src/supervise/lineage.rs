@@ -70,7 +70,7 @@ where
     fn abandon(&self, died_of: Option<Death>, why: &str) -> Duration {
         let mut present = self.lock();
         let old = Arc::clone(&present);
-        let lived = old.pulse().lived();
+        let (gates, lived) = (old.gates(), old.pulse().lived());
         old.pulse().end();
         // In one step, as whoever writes the vitals sees it: from here on the old thread writes nothing.
         old.vitals.update(|life| {
@@ -78,13 +78,9 @@ where
             let state = if died_of.is_some() { State::Restarting } else { State::Stopped };
             super::change(life, &*old.clock, state);
             life.last_error = Some((now, why.to_owned()));
-            if let Some(gate) = old.gate() {
-                gate.give_up();
-            }
+            gates.iter().for_each(|gate| gate.give_up());
         });
-        if let Some(gate) = old.gate() {
-            old.me.close(&gate);
-        }
+        gates.iter().for_each(|gate| old.me.close(gate));
         *present = old.successor(died_of);
         lived
     }

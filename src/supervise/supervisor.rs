@@ -263,9 +263,9 @@ impl Supervisor {
 
     /// Looks for blocked threads and for stalls.
     fn check(&mut self, ctx: &mut Context<Self>) {
-        let now = Instant::now();
+        let (now, every) = (Instant::now(), self.plan.looks());
         for child in 0..self.tenures.len() {
-            self.look_after(child);
+            self.look_after(child, every);
             if self.family.is_up(child)
                 && let Some(why) = self.plan.children[child].offspring.stalled(now)
             {
@@ -276,8 +276,7 @@ impl Supervisor {
         self.go_on(ctx);
     }
 
-    fn look_after(&mut self, child: usize) {
-        let every = self.plan.looks();
+    fn look_after(&mut self, child: usize, every: Duration) {
         let watch = self.tenures[child].as_mut().and_then(|tenure| tenure.watch.as_mut());
         let Some(silence) = watch.map(|watch| watch.look(every)) else { return };
         if silence <= self.plan.children[child].offspring.stage().blocked || !self.family.is_lively(child) {

@@ -12,13 +12,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn on_threads<T>(probes: &[&'static str], bound: Duration, restarts: u32, test: impl AsyncFnOnce(Stage) -> T) -> T {
     System::new().block_on(async {
         let house = Arc::new(House::default());
-        let supervision = Supervision {
-            intensity: Intensity { restarts, within: LIMIT },
-            backoff: Backoff { base: MS, cap: MS, healthy: LIMIT },
-            ..patient()
-        };
-        let spawner = Arc::new(Threads::default());
-        let mut tree = Tree::new(Vitals::new(id("root")), supervision, spawner, Arc::new(ManualClock::at(7)));
+        let mut tree = fast("root", restarts);
         let stage = StageSupervision { blocked: bound, ..stage() };
         let probes = probes.iter().map(|name| tree.child(spec(&house, name, stage))).collect();
         let (said, gave_up) = tokio::sync::watch::channel(String::new());
@@ -27,6 +21,16 @@ fn on_threads<T>(probes: &[&'static str], bound: Duration, restarts: u32, test: 
             .await
             .expect("the test waits for ever")
     })
+}
+
+/// A supervisor without a pause.
+fn fast(name: &str, restarts: u32) -> Tree {
+    let supervision = Supervision {
+        intensity: Intensity { restarts, within: LIMIT },
+        backoff: Backoff { base: MS, cap: MS, healthy: LIMIT },
+        ..patient()
+    };
+    Tree::new(Vitals::new(id(name)), supervision, Arc::new(Threads::default()), Arc::new(ManualClock::at(7)))
 }
 
 struct Stage {
@@ -231,6 +235,36 @@ fn who_was_blocked_when_it_was_to_stop_can_be_started_again() {
         };
         assert_eq!(tokio::join!(order, again).1, Incarnation(2));
         assert_eq!(probes[0].order(Count).await, Ok((0, Incarnation(2))));
+        root.supervisor().shutdown(SECOND).await.unwrap();
+    });
+}
+
+#[test]
+fn a_thread_that_was_blocked_before_its_supervisor_restarted_is_given_up_by_the_next() {
+    System::new().block_on(async {
+        let house = Arc::new(House::default());
+        let (mut root, mut branch) = (fast("root", 5), fast("branch", 5));
+        let probe = branch.child(spec(&house, "a", StageSupervision { blocked: BOUND, ..stage() }));
+        root.branch(branch);
+        let root = start(root);
+        let (block, free) = Block::new();
+        let over = probe.order(Do::Block(block.clone()));
+        let restarted = async {
+            block.entered().await;
+            probe.deliver(Do::Say("data"), Incarnation(1)).await.unwrap();
+            root.supervisor().restart(&id("branch")).await.unwrap();
+            insist(&probe, || Count).await
+        };
+        let (over, (handled, incarnation)) = tokio::join!(over, restarted);
+        assert_eq!((over, handled), (Err(Gone::Died(id("a"))), 0));
+        house.take_log();
+        free.send(()).unwrap();
+        until(|| probe.vitals().abandoned.get() == 0).await;
+        assert_eq!(house.take_log(), ["wakes a 1", "drop a 1"]);
+        assert_eq!(probe.order(Count).await, Ok((0, incarnation)));
+        let life = probe.vitals().life();
+        assert_eq!((life.state, life.incarnation), (State::Running, incarnation));
+        assert_eq!(probe.vitals().mailbox_depth.get(), 0);
         root.supervisor().shutdown(SECOND).await.unwrap();
     });
 }
