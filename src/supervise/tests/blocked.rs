@@ -255,7 +255,8 @@ fn a_thread_that_was_blocked_before_its_supervisor_restarted_is_given_up_by_the_
             root.supervisor().restart(&id("branch")).await.unwrap();
             insist(&probe, || Count).await
         };
-        let (over, (handled, incarnation)) = tokio::join!(over, restarted);
+        let both = tokio::time::timeout(LIMIT, async { tokio::join!(over, restarted) });
+        let (over, (handled, incarnation)) = both.await.expect("whoever waits in the old mailbox is told");
         assert_eq!((over, handled), (Err(Gone::Died(id("a"))), 0));
         house.take_log();
         free.send(()).unwrap();
