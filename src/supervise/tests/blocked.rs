@@ -168,20 +168,21 @@ fn who_waits_blocks_nothing() {
 
 #[test]
 fn a_watcher_that_stood_still_itself_kills_nobody() {
-    on_threads(&["a"], BOUND, 0, async |Stage { probes, gave_up, .. }| {
+    let bound = 2 * BOUND;
+    on_threads(&["a"], bound, 0, async |Stage { probes, gave_up, .. }| {
         let (block, free) = Block::new();
         let answer = probes[0].order(Do::Block(block.clone()));
         let freed = async {
             block.entered().await;
             // Until it was looked for an answer, and then not for long: the supervisor's thread is this one.
-            tokio::time::sleep(3 * BOUND / 10).await;
-            std::thread::sleep(3 * BOUND);
+            tokio::time::sleep(3 * bound / 10).await;
+            std::thread::sleep(3 * bound);
             // It looks before the other thread can answer.
             tokio::time::sleep(10 * MS).await;
             free.send(()).unwrap();
         };
         assert_eq!(tokio::join!(answer, freed).0, Ok(()));
-        tokio::time::sleep(BOUND / 2).await;
+        tokio::time::sleep(bound / 2).await;
         assert_eq!(probes[0].order(Count).await, Ok((2, Incarnation(1))));
         assert_eq!(*gave_up.borrow(), "");
     });
