@@ -1,5 +1,7 @@
 //! What the archive's chain says of each segment, and the small files beside the chain.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Codec;
@@ -48,16 +50,34 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// How these lines (uncompressed) differ from what the entry says of them; `None` if they do not.
-    pub fn mismatch(&self, lines: &[u8]) -> Option<String> {
-        let (count, bytes) = (lines.iter().filter(|&&byte| byte == b'\n').count() as u64, lines.len() as u64);
-        let sum = crc32c::crc32c(lines);
-        let same = (count, bytes, sum) == (self.count, self.bytes, self.crc32c);
-        (!same).then(|| {
-            let said = (self.count, self.bytes, self.crc32c);
-            let text = |(count, bytes, sum): (u64, u64, u32)| format!("{count} lines, {bytes} bytes, crc32c {sum:08x}");
-            format!("{}; the entry says {}", text((count, bytes, sum)), text(said))
-        })
+    /// How what was counted differs from what the entry says; `None` if it does not.
+    pub fn mismatch(&self, found: &Tally) -> Option<String> {
+        let said = Tally { count: self.count, bytes: self.bytes, crc32c: self.crc32c };
+        (*found != said).then(|| format!("{found}; the entry says {said}"))
+    }
+}
+
+/// Lines, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    count: u64,
+    bytes: u64,
+    crc32c: u32,
+}
+
+impl Tally {
+    /// Counts these bytes too.
+    pub fn add(&mut self, lines: &[u8]) {
+        self.count += lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.bytes += lines.len() as u64;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, lines);
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, bytes, crc32c } = self;
+        write!(f, "{count} lines, {bytes} bytes, crc32c {crc32c:08x}")
     }
 }
 

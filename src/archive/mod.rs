@@ -32,6 +32,7 @@ mod histories;
 mod lane;
 mod naming;
 mod pack;
+mod pieces;
 mod recall;
 pub mod replay;
 mod segment;

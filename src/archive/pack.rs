@@ -2,10 +2,15 @@
 
 use std::{
     fmt,
-    io::{self, Read, Write},
+    io::{self, Write},
 };
 
-use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
+use bytes::Bytes;
+use flate2::{
+    Compression,
+    write::{GzEncoder, MultiGzDecoder},
+};
+use zstd::stream::raw::Operation;
 
 /// How the lines of a segment are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -36,18 +41,15 @@ impl Codec {
         }
     }
 
-    /// The lines of a whole file; `None` where they are the file.
+    /// The lines of a whole file.
     ///
     /// # Errors
     /// The bytes are no such file.
-    pub fn unpack(self, file: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let mut lines = Vec::new();
-        match self {
-            Self::Plain => return Ok(None),
-            Self::Gzip => drop(MultiGzDecoder::new(file).read_to_end(&mut lines)?),
-            Self::Zstd => drop(zstd::stream::read::Decoder::new(file)?.read_to_end(&mut lines)?),
-        }
-        Ok(Some(lines))
+    pub fn unpack(self, file: Bytes) -> io::Result<Bytes> {
+        let mut unpacker = Unpacker::new(self)?;
+        let lines = unpacker.push(file)?;
+        unpacker.finish()?;
+        Ok(lines)
     }
 }
 
@@ -109,6 +111,75 @@ impl Packer {
     }
 }
 
+/// Unpacks one file, piece by piece.
+pub enum Unpacker {
+    /// The lines are the file.
+    Plain,
+    /// gzip.
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
+    /// Zstandard, and whether there is more to come of a frame.
+    Zstd(zstd::stream::raw::Decoder<'static>, bool),
+}
+
+/// Bytes that Zstandard unpacks at a time.
+const UNPACKED: usize = 128 * 1024;
+
+impl Unpacker {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn new(codec: Codec) -> io::Result<Self> {
+        Ok(match codec {
+            Codec::Plain => Self::Plain,
+            Codec::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
+            Codec::Zstd => Self::Zstd(zstd::stream::raw::Decoder::new()?, true),
+        })
+    }
+
+    /// Takes a piece of the file and gives what lines it makes.
+    ///
+    /// # Errors
+    /// The bytes are of no such file.
+    pub fn push(&mut self, piece: Bytes) -> io::Result<Bytes> {
+        match self {
+            Self::Plain => Ok(piece),
+            Self::Gzip(decoder) => {
+                decoder.write_all(&piece)?;
+                decoder.flush()?;
+                Ok(std::mem::take(decoder.get_mut()).into())
+            }
+            Self::Zstd(decoder, is_torn) => {
+                let (mut lines, mut at) = (Vec::new(), 0);
+                while at < piece.len() || *is_torn {
+                    let from = lines.len();
+                    lines.resize(from + UNPACKED, 0);
+                    let status = decoder.run_on_buffers(&piece[at..], &mut lines[from..])?;
+                    lines.truncate(from + status.bytes_written);
+                    at += status.bytes_read;
+                    *is_torn = status.remaining > 0;
+                    if at == piece.len() && status.bytes_written < UNPACKED {
+                        break;
+                    }
+                }
+                Ok(lines.into())
+            }
+        }
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// The file is torn.
+    pub fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Gzip(mut decoder) => decoder.try_finish(),
+            Self::Zstd(_, true) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the last frame is torn")),
+            Self::Plain | Self::Zstd(_, false) => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,12 +192,21 @@ mod tests {
             let mut file: Vec<u8> = lines.chunks(300_001).flat_map(|piece| packer.push(piece).unwrap()).collect();
             file.extend(packer.finish().unwrap());
             assert!(file.len() < lines.len() / 2, "{codec:?}: {} of {}", file.len(), lines.len());
-            assert_eq!(codec.unpack(&file).unwrap().as_ref(), Some(&lines), "{codec:?}");
-            assert!(codec.unpack(&file[..file.len() - 1]).is_err(), "{codec:?}: torn");
+            let mut unpacker = Unpacker::new(codec).unwrap();
+            let pieces = file.chunks(10_007).map(Bytes::copy_from_slice);
+            let unpacked: Vec<u8> = pieces.flat_map(|piece| unpacker.push(piece).unwrap()).collect();
+            unpacker.finish().unwrap();
+            assert!(unpacked == lines, "{codec:?}");
+            assert!(codec.unpack(file.clone().into()).unwrap() == lines, "{codec:?}");
+            let torn = Bytes::copy_from_slice(&file[..file.len() - 1]);
+            assert!(codec.unpack(torn).is_err(), "{codec:?}: torn");
+            assert!(codec.unpack(Bytes::new()).is_err(), "{codec:?}: empty");
+            let twice = [&file[..], &file].concat();
+            assert!(codec.unpack(twice.into()).unwrap() == [&lines[..], &lines].concat(), "{codec:?}: two in one");
             file[1000] ^= 0x10;
-            assert!(codec.unpack(&file).is_err(), "{codec:?}: altered");
+            assert!(codec.unpack(file.into()).is_err(), "{codec:?}: altered");
         }
-        assert_eq!(Codec::Plain.unpack(&lines).unwrap(), None);
+        assert_eq!(Codec::Plain.unpack(lines.clone().into()).unwrap(), lines);
         assert!(Packer::new(Codec::Plain).unwrap().is_none());
     }
 }

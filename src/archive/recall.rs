@@ -3,15 +3,16 @@
 //! Offsets come from an entry's start and holes, bus times from its sidecar. A null value was a hole
 //! of the archive and is a record again. Every other hole is a batch of its own, so that whoever reads
 //! can tell what never was data from what is missing. A segment whose bytes are gone or altered is
-//! reported once and becomes a hole: what the archive does not have it does not make up.
+//! reported once and becomes a hole: what the archive does not have it does not make up. So a segment is
+//! read twice: to its end to prove it, and then again, piece by piece, as its records are asked for.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     Settings,
     entry::{Entry, Times},
     naming::{Layout, lane_name},
-    segment::offload,
+    pieces::Pieces,
 };
 use crate::{
     chain::Chain,
@@ -97,14 +98,24 @@ impl Recall {
     /// # Errors
     /// Those of the store, and then nothing has moved.
     pub async fn next(&mut self) -> Result<Option<Batch>> {
-        if self.segment.as_ref().is_none_or(|segment| self.position >= segment.next) {
-            self.segment = None;
-            let Some(entry) = self.entry().await? else { return Ok(None) };
-            self.segment = Some(self.load(&entry).await?);
-        }
-        let Some(segment) = &mut self.segment else { return Ok(None) };
-        let batch = segment.batch(self.position);
+        // Of a fault, and when this is dropped while it waits, a segment half walked does not remain.
+        let walked = self.segment.take().filter(|segment| self.position < segment.entry.next);
+        let mut segment = match walked {
+            Some(segment) => segment,
+            None => match self.entry().await? {
+                Some(entry) => self.load(entry).await?,
+                None => return Ok(None),
+            },
+        };
+        let batch = match segment.batch(self.position).await {
+            Err(fault) if fault.kind == Kind::Lost => {
+                segment = self.hole(segment.entry, &fault);
+                segment.batch(self.position).await?
+            }
+            batch => batch?,
+        };
         self.position = batch.to;
+        self.segment = Some(segment);
         Ok(Some(batch))
     }
 
@@ -132,45 +143,29 @@ impl Recall {
         Ok(None)
     }
 
-    async fn load(&self, entry: &Entry) -> Result<Segment> {
-        match self.read(entry).await {
-            Ok(segment) => Ok(segment),
-            Err(fault) if fault.kind == Kind::Lost => {
-                rare("archive.not_recalled");
-                let (start, next) = (entry.start, entry.next);
-                tracing::error!(lane = self.name, start, next, error = %fault, "a segment of the archive cannot be read");
-                let hole = Hole { from: start, to: next, why: Why::Retention };
-                Ok(Segment::without_lines(entry, vec![hole]))
-            }
+    async fn load(&self, entry: Entry) -> Result<Segment> {
+        match self.prove(&entry).await {
+            Ok((pieces, times)) => Ok(Segment { pieces, times, ..Segment::without_lines(entry) }),
+            Err(fault) if fault.kind == Kind::Lost => Ok(self.hole(entry, &fault)),
             Err(fault) => Err(fault),
         }
     }
 
-    async fn read(&self, entry: &Entry) -> Result<Segment> {
-        let Some(target) = &entry.target else {
-            return Ok(Segment::without_lines(entry, entry.holes.clone()));
-        };
-        let path = self.layout.base.join(target);
-        let lost = |text: String| Fault::data(text).kind(Kind::Lost).at(&path);
-        let mut raw = None;
-        // The last segment may be on its way to its place just now.
-        for path in [Some(target), entry.staging.as_ref(), Some(target)].into_iter().flatten() {
-            raw = self.store.read(&self.layout.base.join(path)).await?;
-            if raw.is_some() {
-                break;
-            }
+    async fn prove(&self, entry: &Entry) -> Result<(Option<Pieces>, Vec<Millis>)> {
+        let base = &self.layout.base;
+        if let Some(whole) = Pieces::of(&self.store, base, entry)? {
+            whole.check(entry).await?;
         }
-        let raw = raw.ok_or_else(|| lost(format!("is not there, and {} lines should be", entry.count)))?;
-        let promised = entry.clone();
-        let unpacked = offload(move || match promised.codec.unpack(&raw) {
-            // Most of an archive is read as it lies, and in one piece in memory.
-            Ok(None) => promised.mismatch(&raw).map_or(Ok(raw), Err),
-            Ok(Some(lines)) => promised.mismatch(&lines).map_or(Ok(lines.into()), Err),
-            Err(error) => Err(error.to_string()),
-        });
-        let lines: Bytes = unpacked.await?.map_err(lost)?;
-        let times = self.times(entry).await?;
-        Ok(Segment { lines, times, ..Segment::without_lines(entry, entry.holes.clone()) })
+        Ok((Pieces::of(&self.store, base, entry)?, self.times(entry).await?))
+    }
+
+    /// A segment of which nothing can be read.
+    fn hole(&self, mut entry: Entry, fault: &Fault) -> Segment {
+        rare("archive.not_recalled");
+        let (start, next) = (entry.start, entry.next);
+        tracing::error!(lane = self.name, start, next, error = %fault, "a segment of the archive cannot be read");
+        entry.holes = vec![Hole { from: start, to: next, why: Why::Retention }];
+        Segment::without_lines(entry)
     }
 
     async fn times(&self, entry: &Entry) -> Result<Vec<Millis>> {
@@ -182,12 +177,14 @@ impl Recall {
     }
 }
 
-/// A segment in memory, and how far it has been walked.
+/// A segment, and how far it has been walked.
 struct Segment {
-    next: Offset,
-    lines: Bytes,
+    entry: Entry,
     times: Vec<Millis>,
-    holes: Vec<Hole>,
+    pieces: Option<Pieces>,
+    /// Lines that were read and not walked; within the last piece, so many bytes hold no newline.
+    lines: BytesMut,
+    searched: usize,
     walked: Walked,
 }
 
@@ -197,27 +194,25 @@ struct Walked {
     offset: Offset,
     /// Lines before it.
     line: usize,
-    /// Bytes before it.
-    byte: usize,
     /// Holes that end before it.
     hole: usize,
 }
 
 impl Segment {
-    fn without_lines(entry: &Entry, holes: Vec<Hole>) -> Self {
-        let walked = Walked { offset: entry.start, line: 0, byte: 0, hole: 0 };
-        Self { next: entry.next, lines: Bytes::new(), times: Vec::new(), holes, walked }
+    fn without_lines(entry: Entry) -> Self {
+        let walked = Walked { offset: entry.start, line: 0, hole: 0 };
+        Self { entry, times: Vec::new(), pieces: None, lines: BytesMut::new(), searched: 0, walked }
     }
 
     /// What comes from `from` on: records, up to a hole that says more than that nothing was there.
-    fn batch(&mut self, from: Offset) -> Batch {
+    async fn batch(&mut self, from: Offset) -> Result<Batch> {
         while self.walked.offset < from {
-            self.step();
+            self.step().await?;
         }
         let mut batch = Batch { from, records: Vec::new(), to: from, why: Why::Marker };
-        while self.walked.offset < self.next && batch.records.len() < BATCH {
+        while self.walked.offset < self.entry.next && batch.records.len() < BATCH {
             match self.hole() {
-                Some(Hole { why: Why::Null, .. }) => batch.records.extend(self.step()),
+                Some(Hole { why: Why::Null, .. }) => batch.records.extend(self.step().await?),
                 Some(hole) if hole.why != Why::Marker => {
                     if batch.to == from {
                         self.walked.offset = hole.to;
@@ -226,16 +221,16 @@ impl Segment {
                     break;
                 }
                 Some(hole) => self.walked.offset = hole.to,
-                None => batch.records.extend(self.step()),
+                None => batch.records.extend(self.step().await?),
             }
             batch.to = self.walked.offset;
         }
-        batch
+        Ok(batch)
     }
 
     /// The hole in which it stands.
     fn hole(&mut self) -> Option<Hole> {
-        while let Some(&hole) = self.holes.get(self.walked.hole) {
+        while let Some(&hole) = self.entry.holes.get(self.walked.hole) {
             if hole.to > self.walked.offset {
                 return (hole.from <= self.walked.offset).then_some(hole);
             }
@@ -245,21 +240,41 @@ impl Segment {
     }
 
     /// One offset on; the record that stood there, unless none did.
-    fn step(&mut self) -> Option<Record> {
+    async fn step(&mut self) -> Result<Option<Record>> {
         let hole = self.hole();
-        let Walked { offset, line, byte, .. } = self.walked;
-        self.walked.offset += 1;
-        let time = |line: usize| self.times.get(line).or(self.times.last()).copied().unwrap_or(0);
-        if let Some(hole) = hole {
+        let Walked { offset, line, .. } = self.walked;
+        let time = self.times.get(line).or(self.times.last()).copied().unwrap_or(0);
+        let record = |value| Record { offset, time, key: None, value, headers: Vec::new() };
+        let record = match hole {
             // A null's own time was not kept, and nobody asks for it.
-            let record = Record { offset, time: time(line), key: None, value: None, headers: Vec::new() };
-            return (hole.why == Why::Null).then_some(record);
+            Some(Hole { why: Why::Null, .. }) => Some(record(None)),
+            Some(_) => None,
+            None => {
+                self.walked.line += 1;
+                Some(record(Some(self.line().await?)))
+            }
+        };
+        self.walked.offset += 1;
+        Ok(record)
+    }
+
+    /// The next line, without its newline.
+    async fn line(&mut self) -> Result<Bytes> {
+        loop {
+            if let Some(at) = self.lines[self.searched..].iter().position(|&byte| byte == b'\n') {
+                let mut line = self.lines.split_to(self.searched + at + 1);
+                line.truncate(line.len() - 1);
+                self.searched = 0;
+                return Ok(line.freeze());
+            }
+            self.searched = self.lines.len();
+            let more = match &mut self.pieces {
+                Some(pieces) => pieces.next().await?,
+                None => None,
+            };
+            let torn = || Fault::data("the file has become shorter since it was read first").kind(Kind::Lost);
+            self.lines.extend_from_slice(&more.ok_or_else(torn)?);
         }
-        let end = self.lines[byte..].iter().position(|&byte| byte == b'\n').map_or(self.lines.len(), |at| byte + at);
-        let value = Some(self.lines.slice(byte..end));
-        let record = Record { offset, time: time(line), key: None, value, headers: Vec::new() };
-        (self.walked.line, self.walked.byte) = (line + 1, (end + 1).min(self.lines.len()));
-        Some(record)
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Codec,
-    entry::{Entry, Times},
+    entry::{Entry, Tally, Times},
     segment::{Framed, frame},
 };
 use crate::{
@@ -240,15 +240,16 @@ impl Verify<'_> {
             (None, Some(target)) => self.store.read(&self.base.join(target)).await?.unwrap_or_default(),
             (None, None) => bytes::Bytes::new(),
         };
-        let text = match entry.codec.unpack(&raw) {
-            Ok(None) => raw,
-            Ok(Some(text)) => text.into(),
+        let text = match entry.codec.unpack(raw) {
+            Ok(text) => text,
             Err(error) => {
                 report.find(What::Altered, path, format!("cannot be unpacked: {error}"));
                 return Ok(());
             }
         };
-        if let Some(mismatch) = entry.mismatch(&text) {
+        let mut tally = Tally::default();
+        tally.add(&text);
+        if let Some(mismatch) = entry.mismatch(&tally) {
             report.find(What::Altered, path, mismatch);
         }
         if let Some(times) = &entry.times {

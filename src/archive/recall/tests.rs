@@ -24,27 +24,35 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 /// Two hundred offsets: lines, empty lines, nulls, records with a newline, markers; archived in small
 /// segments, but for the last few.
 pub fn archived(seed: u64, codec: Codec) -> Archived {
+    let fill = |sim: &mut Sim| {
+        let world = sim.world().clone();
+        for n in 0..200_u32 {
+            world.clock().advance(sim.below(50) as Millis);
+            match sim.below(12) {
+                0 => world.skip(&"t".into(), 0, 1 + sim.below(3) as u64),
+                1 => drop(world.append(&"t".into(), 0, vec![Payload::null()])),
+                2 => drop(world.append(&"t".into(), 0, vec![Payload::value(format!("two\nlines {n}")).key("k")])),
+                3 => drop(world.append(&"t".into(), 0, vec![Payload::value("")])),
+                _ => drop(world.append(&"t".into(), 0, vec![Payload::value(format!("event {n}"))])),
+            }
+        }
+    };
+    archived_from(seed, Settings { roll_bytes: 100, codec, ..Settings::for_test() }, fill, 190)
+}
+
+/// What `fill` appends, archived up to `end` at least.
+fn archived_from(seed: u64, settings: Settings, fill: impl FnOnce(&mut Sim), end: Offset) -> Archived {
     let mut sim = Sim::new(seed);
     let (world, owner) = (sim.world().clone(), sim.owner());
     let topic = world.topic(&histories::spec("t"));
     world.topic(&histories::spec("t.dead_letters"));
-    for n in 0..200_u32 {
-        world.clock().advance(sim.below(50) as Millis);
-        match sim.below(12) {
-            0 => world.skip(&"t".into(), 0, 1 + sim.below(3) as u64),
-            1 => drop(world.append(&"t".into(), 0, vec![Payload::null()])),
-            2 => drop(world.append(&"t".into(), 0, vec![Payload::value(format!("two\nlines {n}")).key("k")])),
-            3 => drop(world.append(&"t".into(), 0, vec![Payload::value("")])),
-            _ => drop(world.append(&"t".into(), 0, vec![Payload::value(format!("event {n}"))])),
-        }
-    }
-    let settings = Settings { roll_bytes: 100, codec, ..Settings::for_test() };
+    fill(&mut sim);
     let parts = histories::parts(&sim, owner, &Arc::new(settings));
     let parts = Parts { bus: Arc::new(world.bus()), store: Arc::new(world.store()), ..parts };
     let archived = Archived { sim, topic, parts };
     let mut lane = now(Lane::open(archived.parts.clone(), archived.topic.clone(), 0)).unwrap();
     let mut reader = now(archived.parts.bus.reader(&archived.topic, 0, 0)).unwrap();
-    while lane.position() < 190 {
+    while lane.position() < end {
         let batch = now(reader.next()).unwrap();
         now(lane.take(&batch, Instant::now())).unwrap();
     }
@@ -180,6 +188,48 @@ fn a_segment_that_is_altered_or_missing_is_a_hole_and_the_rest_is_there() {
         let (first, rest) = batches.split_first().unwrap();
         assert_eq!((first.from, first.records.len(), first.why), (0, 0, Why::Retention));
         assert!(rest.iter().all(|batch| batch.why != Why::Retention || batch.holes().is_empty()));
+    }
+}
+
+/// Lines of which no two are the same, some longer than what is read at a time, in one segment.
+fn long_lines(codec: Codec) -> Archived {
+    let fill = |sim: &mut Sim| {
+        for n in 0..40_u64 {
+            let len = if n % 10 == 7 { 700_000 } else { sim.below(30_000) };
+            let noise: String = (0..len / 8).map(|_| format!("{:08x}", sim.below(1 << 32))).collect();
+            sim.world().append(&"t".into(), 0, vec![Payload::value(format!("{n} {noise}"))]);
+        }
+    };
+    archived_from(4, Settings { roll_bytes: 3_000_000, codec, ..Settings::for_test() }, fill, 40)
+}
+
+#[test]
+fn a_segment_is_read_in_pieces_whatever_its_lines() {
+    for codec in [Codec::Plain, Codec::Gzip, Codec::Zstd] {
+        let archived = long_lines(codec);
+        let (mut recall, mut found) = (archived.recall(0), Vec::new());
+        while let Some(batch) = now(recall.next()).unwrap() {
+            found.extend(batch.records);
+        }
+        assert!(found.len() > 30, "{codec:?}: the first segment at least");
+        assert!(values(&found) == values(&archived.records()[..found.len()]), "{codec:?}");
+    }
+}
+
+#[test]
+fn a_segment_that_goes_while_it_is_read_is_a_hole_from_there_on() {
+    for codec in [Codec::Plain, Codec::Zstd] {
+        let archived = long_lines(codec);
+        let mut recall = archived.recall(0);
+        let entry = now(recall.entry()).unwrap().unwrap();
+        let mut segment = now(recall.load(entry.clone())).unwrap();
+        let first = now(segment.step()).unwrap().unwrap();
+        assert_eq!(first.value, archived.records()[0].value);
+        (recall.position, recall.segment) = (1, Some(segment));
+        let path = recall.layout.base.join(entry.target.as_ref().unwrap());
+        assert!(now(archived.parts.store.delete(&path)).unwrap());
+        let hole = now(recall.next()).unwrap().unwrap();
+        assert_eq!((hole.from, hole.to, hole.why, hole.records.len()), (1, entry.next, Why::Retention, 0), "{codec:?}");
     }
 }
 
