@@ -101,7 +101,7 @@ impl Extractor {
     }
 
     /// Fills `out` with what stands at each pointer; `None` where nothing does. The whole text is
-    /// checked to be JSON.
+    /// checked to be JSON; to be UTF-8, only what `out` holds.
     ///
     /// # Errors
     /// Where and why the text is no JSON. `out` is of no meaning then.
@@ -231,8 +231,9 @@ struct Key<'n>(&'n Node);
 impl<'n, 'a> DeserializeSeed<'a> for Key<'n> {
     type Value = Option<&'n Node>;
 
+    // As bytes: a key is compared and nothing else, so nobody needs it checked to be UTF-8.
     fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_identifier(self)
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -243,8 +244,8 @@ impl<'n> Visitor<'_> for Key<'n> {
         f.write_str("a key")
     }
 
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.children.iter().find(|(name, ..)| name == key).map(|(_, _, node)| node))
+    fn visit_bytes<E: de::Error>(self, key: &[u8]) -> Result<Self::Value, E> {
+        Ok(self.0.children.iter().find(|(name, ..)| name.as_bytes() == key).map(|(_, _, node)| node))
     }
 }
 
@@ -269,6 +270,8 @@ mod tests {
         check(r#"{"a":[10,[20,30]]}"#, "/a/1/0", Some(Scalar::Int(20)));
         check(r#"{"a":[10,20]}"#, "/a/01", None);
         check(r#"{"":5}"#, "/", Some(Scalar::Int(5)));
+        check(r#"{"\u0061\n":5,"\ud83d\udc18":6}"#, "/a\n", Some(Scalar::Int(5)));
+        check(r#"{"\u0061\n":5,"\ud83d\udc18":6}"#, "/🐘", Some(Scalar::Int(6)));
         check("7", "", Some(Scalar::Int(7)));
         check(r#"{"a":"x\ny"}"#, "/a", Some(Scalar::Text("x\ny".into())));
         check(r#"{"a":null}"#, "/a", Some(Scalar::Null));
@@ -299,6 +302,15 @@ mod tests {
         for bad in [&br#"{"a":1"#[..], br#"{"a":1}x"#, b"", b"\xff", br#"{"a":1,"b":"\xff"}"#] {
             assert!(extractor.extract(bad, &mut Vec::new()).is_err(), "{:?}", String::from_utf8_lossy(bad));
         }
+    }
+
+    #[test]
+    fn what_nobody_asks_for_may_be_text_in_another_encoding() {
+        let extractor = Extractor::new([&Pointer::parse("/a").unwrap()]);
+        let mut out = Vec::new();
+        extractor.extract(b"{\"caf\xe9\":\"\xff\",\"a\":1}", &mut out).unwrap();
+        assert_eq!(out, [Some(Scalar::Int(1))]);
+        assert!(extractor.extract(b"{\"a\":\"\xff\"}", &mut out).is_err());
     }
 
     #[test]

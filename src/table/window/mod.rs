@@ -206,12 +206,18 @@ impl Windows {
         let hour = self.hours.entry(plan.grid.hour_of(time)).or_insert_with(fresh);
         hour.changed |= live;
         let rows = hour.windows.entry(plan.grid.window_of(time)).or_default();
-        if !rows.contains_key(self.scratch.key.as_slice()) {
-            rows.insert(self.scratch.key.as_slice().into(), plan.columns.zeros());
-        }
-        let Some(cells) = rows.get_mut(self.scratch.key.as_slice()) else { return };
-        for ((column, cell), &number) in plan.columns.measures.iter().zip(cells).zip(&self.scratch.numbers) {
-            column.op.add(cell, number);
+        let key = self.scratch.key.as_slice();
+        let add = |cells: &mut [Cell]| {
+            for ((column, cell), &number) in plan.columns.measures.iter().zip(cells).zip(&self.scratch.numbers) {
+                column.op.add(cell, number);
+            }
+        };
+        if let Some(cells) = rows.get_mut(key) {
+            add(cells);
+        } else {
+            let mut cells = plan.columns.zeros();
+            add(&mut cells);
+            rows.insert(key.into(), cells);
         }
     }
 }
