@@ -178,8 +178,7 @@ pub struct Vitals {
     pub mailbox_capacity: Gauge,
     /// Milliseconds that senders waited for room in the mailbox.
     pub mailbox_waited_ms: Counter,
-    /// Lives whose blocked thread was given up and has not come back: each keeps a thread and what
-    /// it holds.
+    /// Mailboxes whose blocked thread was given up and has not come back: each keeps what it holds.
     pub abandoned: Gauge,
     /// Records on the bus (or in the spool) that it has not taken yet.
     pub lag: Gauge,

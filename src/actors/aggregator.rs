@@ -425,7 +425,10 @@ async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened
 async fn bury(life: &Life<Aggregator>, parts: &AggregatorParts, topic: &TopicInfo) -> Result<()> {
     for partition in partitions_of(life.id.replica, parts.replicas, topic.num_partitions) {
         let Some(offset) = parts.suspects.condemned(partition) else { continue };
-        let Some(record) = read_range(&*parts.bus, topic, partition, offset, offset + 1).await?.pop() else { continue };
+        let Some(record) = read_range(&*parts.bus, topic, partition, offset, offset + 1).await?.pop() else {
+            parts.suspects.forget(partition);
+            continue;
+        };
         tracing::error!(actor = %life.id, partition, offset, "died of this record again and again: it is a dead letter now");
         let place = format!("{partition}@{offset}");
         let letter = DeadLetter {
@@ -438,6 +441,7 @@ async fn bury(life: &Life<Aggregator>, parts: &AggregatorParts, topic: &TopicInf
         };
         let mut producer = parts.bus.producer(&format!("{}/letters/{partition}", life.id)).await?;
         producer.send(vec![letter.outgoing(&topic.name, &life.id)]).await?;
+        parts.suspects.forget(partition);
         life.vitals.dead_letters.add(1);
     }
     Ok(())

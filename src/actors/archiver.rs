@@ -101,6 +101,8 @@ impl Archiver {
     fn open(&mut self, partition: Partition, ctx: &mut Context<Self>) {
         let Some(topic) = self.topic.clone() else { return };
         if let Some(offset) = self.parts.suspects.condemned(partition) {
+            // The next life tries once more.
+            self.parts.suspects.forget(partition);
             let place = format!("{}-{partition}@{offset}", topic.name);
             tracing::error!(actor = %self.life.id, place, "died of this record again and again: parked before it");
             let fault = Fault::internal(format!(
@@ -358,11 +360,14 @@ impl Handler<Delivery<TakeBatch>> for Archiver {
     type Result = ();
 
     fn handle(&mut self, delivery: Delivery<TakeBatch>, ctx: &mut Context<Self>) {
+        if !self.life.takes(&delivery) {
+            return;
+        }
         let partition = delivery.message.partition;
         let current = self.slots.get_mut(&partition).filter(|slot| slot.assignment == delivery.message.assignment);
         match current {
-            Some(slot) if delivery.is_for(self.life.incarnation) => slot.waiting.push_back(delivery),
-            _ => return self.life.vitals.stale_batches.add(1),
+            Some(slot) => slot.waiting.push_back(delivery),
+            None => return self.life.vitals.stale_batches.add(1),
         }
         self.settle(partition, ctx);
     }

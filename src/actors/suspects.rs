@@ -66,13 +66,14 @@ impl Suspects {
         AtWork { suspects: self.clone(), partition, span: Span::of(batch) }
     }
 
-    /// The record of this partition that was died of alone, again and again; told once.
+    /// The record of this partition that was died of alone, again and again.
     pub fn condemned(&self, partition: Partition) -> Option<Offset> {
-        let mut suspects = self.lock();
-        let suspect = suspects.get(&partition).filter(|suspect| suspect.deaths >= DEATHS)?;
-        let only = suspect.span.only?;
-        suspects.remove(&partition);
-        Some(only)
+        self.lock().get(&partition).filter(|suspect| suspect.deaths >= DEATHS)?.span.only
+    }
+
+    /// What was condemned is taken care of, or to be tried once more: nothing of this partition is suspect.
+    pub fn forget(&self, partition: Partition) {
+        self.lock().remove(&partition);
     }
 
     fn died_of(&self, partition: Partition, span: Span) {
@@ -162,7 +163,9 @@ mod tests {
             assert_eq!(suspects.condemned(0), None);
             assert!(!take(&suspects, &all, 13));
         }
-        assert_eq!((suspects.condemned(0), suspects.condemned(0)), (Some(13), None));
+        assert_eq!((suspects.condemned(0), suspects.condemned(1)), (Some(13), None));
+        suspects.forget(0);
+        assert_eq!(suspects.condemned(0), None);
     }
 
     #[test]

@@ -111,7 +111,9 @@ impl Claim {
 
     /// To be called before the write, whose answer may be lost.
     pub fn raise(&self, epoch: Epoch) {
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
+        let mut held = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        // A life whose thread was blocked may come late.
+        *held = (*held).max(Some(epoch));
     }
 }
 

@@ -29,9 +29,9 @@ use crate::{
     actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester},
     bus::{Bus, SharedBus},
     config::Pipeline,
-    fault::Result,
+    fault::{Fault, Result},
     model::{ActorId, Offset, Partition, TopicName},
-    supervise::{Delivery, Ref, Root, Supervisor},
+    supervise::{Delivery, Gone, Ref, Root, Supervisor},
     vitals::Vitals,
 };
 
@@ -146,7 +146,8 @@ impl Running {
     where
         A: actix::Actor<Context = actix::Context<A>> + actix::Handler<Delivery<Drain>>,
     {
-        match ends(&*self.bus, topic).await {
+        let late = || Fault::external(format!("the bus did not answer within {} seconds", STEP.as_secs()));
+        match timeout(STEP, ends(&*self.bus, topic)).await.unwrap_or_else(|_| Err(late())) {
             Ok(until) => step("drain", actor, |done| Drain { until: until.clone(), done }).await,
             Err(fault) => {
                 tracing::warn!(actor = %actor.id(), error = %fault, "not drained: the bus does not say where the topic ends");
@@ -165,8 +166,10 @@ where
     let trying = async {
         loop {
             let (done, answered) = oneshot::channel();
-            if actor.order(order(done)).await.is_err() {
-                return false;
+            match actor.order(order(done)).await {
+                Ok(()) => {}
+                Err(Gone::Stopped(_)) => return false,
+                Err(Gone::Died(_)) => tokio::task::yield_now().await,
             }
             if answered.await.is_ok() {
                 return true;

@@ -39,7 +39,8 @@ const NODE: Supervision = Supervision {
     backoff: Backoff {
         base: std::time::Duration::from_secs(1),
         cap: std::time::Duration::from_secs(30),
-        healthy: std::time::Duration::from_secs(300),
+        // A pipeline may take minutes to give up: what it bore meanwhile is no healthy stretch.
+        healthy: std::time::Duration::from_secs(3600),
     },
 };
 

@@ -80,8 +80,9 @@ where
             life.last_error = Some((now, why.to_owned()));
             gates.iter().for_each(|gate| gate.give_up());
         });
-        gates.iter().for_each(|gate| old.me.close(gate));
+        // The new mailbox first: nobody may find the old one closed and think that the actor was stopped.
         *present = old.successor(died_of);
+        gates.iter().for_each(|gate| old.me.close(gate));
         lived
     }
 

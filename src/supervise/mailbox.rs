@@ -395,6 +395,7 @@ impl Drop for Gate {
     fn drop(&mut self) {
         if self.is_given_up() {
             self.vitals.abandoned.add(-1);
+            tracing::info!(actor = %self.vitals.id, "a thread that was given up has come back, and what it held is free");
         }
     }
 }

@@ -97,6 +97,7 @@ struct Beat {
     /// Between its start and its death; only then does it write the vitals' state.
     alive: bool,
     begun: Option<Instant>,
+    ended: bool,
     /// `started` has returned.
     started: bool,
     recoveries: usize,
@@ -119,6 +120,7 @@ impl Pulse {
         let beat = Beat {
             alive: false,
             begun: None,
+            ended: false,
             started: false,
             recoveries: 0,
             attempts: Vec::new(),
@@ -131,9 +133,12 @@ impl Pulse {
         Arc::new(Self { vitals, clock, beat: Mutex::new(beat) })
     }
 
-    /// Its life begins: `started` comes next.
+    /// Its life begins, unless it is over already: `started` comes next.
     pub(super) fn begin(&self) {
         let mut beat = self.lock();
+        if beat.ended {
+            return;
+        }
         beat.alive = true;
         beat.moved = Instant::now();
         beat.begun = Some(beat.moved);
@@ -149,12 +154,14 @@ impl Pulse {
 
     /// Its life is over; it writes nothing any more.
     pub(super) fn end(&self) {
-        self.lock().alive = false;
+        let mut beat = self.lock();
+        (beat.alive, beat.ended) = (false, true);
     }
 
-    /// For how long it has lived.
+    /// For how long it has lived; nothing, once its life is over.
     pub(super) fn lived(&self) -> Duration {
-        self.lock().begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+        let beat = self.lock();
+        beat.begun.filter(|_| beat.alive).map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
     /// Why it stalls, if it does: nothing moved for longer than `bound`.

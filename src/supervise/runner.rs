@@ -16,7 +16,9 @@
 //! A runner whose thread was blocked may wake up to find itself given up: it has a successor elsewhere. It
 //! then writes nothing that others see, begins nothing, and ends. What stood in the middle of a poll when
 //! the thread was blocked runs on to the end of that poll, though: to its next `.await`, or to the end of
-//! its handler. Of what else the actor has spawned nothing is begun, for a [`Sentry`] is polled first.
+//! its handler; and what actix polls behind it in the same pass gets one poll more. A pass that begins
+//! later begins none of the actor's futures, for a [`Sentry`] is polled first. So whatever such a life may
+//! still do to what is durable is fenced there, by who has taken it over.
 
 use std::{
     future::Future,
@@ -73,7 +75,7 @@ pub(super) enum Report {
         death: Death,
         /// In words.
         why: String,
-        /// For how long it had lived.
+        /// For how long it had lived and moved.
         lived: Duration,
     },
     /// The runner ended; the actor, its mailbox and all that waited in it are dropped.
@@ -276,8 +278,10 @@ impl<A: Actor<Context = Context<A>> + Supervised> Runner<A> {
 
     /// The present incarnation is dead: throws it away, and tells.
     fn die(&mut self, death: Death, why: String) {
+        // Of a stall up to where it began to do nothing: that is not a healthy stretch.
+        let idle = if death == Death::Stall { self.kin.stage.stall } else { Duration::ZERO };
         let lived = match self.phase {
-            Phase::Up { since, .. } => Some(since.elapsed()),
+            Phase::Up { since, .. } => Some(since.elapsed().saturating_sub(idle)),
             _ => None,
         };
         self.phase = Phase::Down;

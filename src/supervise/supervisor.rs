@@ -52,6 +52,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// be blocked, and nobody waits any more.
 const DROP_LIMIT: Duration = Duration::from_secs(2);
 
+/// So many blocked threads of one actor are borne at a time, however long it lived between: each keeps
+/// its memory, and nothing but the end of the process frees it.
+const MOST_LEFT: i64 = 8;
+
 /// Keeps its children running, by its [`Supervision`].
 pub struct Supervisor {
     life: Life<Self>,
@@ -265,7 +269,7 @@ impl Supervisor {
     fn check(&mut self, ctx: &mut Context<Self>) {
         let (now, every) = (Instant::now(), self.plan.looks());
         for child in 0..self.tenures.len() {
-            self.look_after(child, every);
+            self.look_after(child, every, ctx);
             if self.family.is_up(child)
                 && let Some(why) = self.plan.children[child].offspring.stalled(now)
             {
@@ -276,7 +280,7 @@ impl Supervisor {
         self.go_on(ctx);
     }
 
-    fn look_after(&mut self, child: usize, every: Duration) {
+    fn look_after(&mut self, child: usize, every: Duration, ctx: &mut Context<Self>) {
         let watch = self.tenures[child].as_mut().and_then(|tenure| tenure.watch.as_mut());
         let Some(silence) = watch.map(|watch| watch.look(every)) else { return };
         if silence <= self.plan.children[child].offspring.stage().blocked || !self.family.is_lively(child) {
@@ -286,9 +290,16 @@ impl Supervisor {
         let since = now.saturating_sub(i64::try_from(silence.as_millis()).unwrap_or(i64::MAX));
         let since = jiff::Timestamp::from_millisecond(since).unwrap_or_default();
         let why = format!("its thread has been blocked since {since:.0}, and is given up");
-        let lived = self.abandon(child, Some(Death::Blocked), &why);
+        // Up to where it fell silent: that is not a healthy stretch.
+        let lived = self.abandon(child, Some(Death::Blocked), &why).saturating_sub(silence);
         self.tenures[child] = None;
         self.mourn(child, Death::Blocked, why, lived);
+        let (id, left) = (self.id(child), self.plan.children[child].offspring.vitals().abandoned.get());
+        if left > MOST_LEFT {
+            let fault = Fault::internal(format!("{id}: {left} of its threads are blocked and do not come back"));
+            error!(actor = %id, left, "too many of its threads are blocked: giving up");
+            self.life.fail(ctx, fault);
+        }
     }
 
     /// Leaves a blocked thread to itself; whatever it still reports is of an older tenure.

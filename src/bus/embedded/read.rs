@@ -9,13 +9,13 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
     Inner,
@@ -36,15 +36,19 @@ const CONNECTIONS: usize = 4;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The connections for reading.
+///
+/// Who waits for one waits on a thread that may block, not as a future: a future has its turn even when
+/// nobody polls it any more, and the actors of a blocked thread would keep all connections for ever.
 pub(super) struct Pool {
     folder: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    permits: Arc<Semaphore>,
+    reading: Mutex<usize>,
+    read: Condvar,
 }
 
 impl Pool {
     pub(super) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), idle: Mutex::default(), permits: Arc::new(Semaphore::new(CONNECTIONS)) }
+        Self { folder: folder.to_owned(), idle: Mutex::default(), reading: Mutex::default(), read: Condvar::new() }
     }
 
     /// Does `work` within one read transaction, on a thread that may block.
@@ -53,15 +57,20 @@ impl Pool {
         work: impl FnOnce(&Connection) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T> {
         let ended = |_| Fault::internal("a read of the bus was cut off by the end of the process");
-        let permit =
-            Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Fault::internal("the bus is closed"))?;
         let pool = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
-            let result = pool.read_now(work);
-            drop(permit);
-            result
+            let _turn = pool.turn();
+            pool.read_now(work)
         });
         task.await.map_err(ended)?
+    }
+
+    /// Waits until there is a connection to read with.
+    fn turn(&self) -> Turn<'_> {
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = self.read.wait_while(reading, |reading| *reading >= CONNECTIONS);
+        *busy.unwrap_or_else(PoisonError::into_inner) += 1;
+        Turn(self)
     }
 
     /// As [`Pool::read`], on this thread.
@@ -84,6 +93,16 @@ impl Pool {
                 other.map_err(|trouble| trouble.at(&self.folder))
             }
         }
+    }
+}
+
+/// One of the connections is in use for as long as this lives.
+struct Turn<'p>(&'p Pool);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.reading.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.read.notify_one();
     }
 }
 

@@ -341,7 +341,7 @@ impl Writer {
         let Some(file) = chain::create(&self.folder, number)? else { return Err(self.fenced(number)) };
         let old = (self.number, self.len, self.first, self.next, self.events);
         let old_file = std::mem::replace(&mut self.file, file);
-        (self.number, self.next) = (number, first);
+        (self.number, self.next, self.len) = (number, first, 0);
         let begun = self.check_newest(number).and_then(|()| self.begin(self.clock.now(), before, None));
         if begun.is_err() {
             // Without a whole header the new file is nothing, and the old one goes on. With one

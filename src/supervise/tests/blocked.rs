@@ -23,11 +23,11 @@ fn on_threads<T>(probes: &[&'static str], bound: Duration, restarts: u32, test: 
     })
 }
 
-/// A supervisor without a pause.
+/// A supervisor without a pause. Whoever works for a bound is healthy; being blocked so long is no work.
 fn fast(name: &str, restarts: u32) -> Tree {
     let supervision = Supervision {
         intensity: Intensity { restarts, within: LIMIT },
-        backoff: Backoff { base: MS, cap: MS, healthy: LIMIT },
+        backoff: Backoff { base: MS, cap: MS, healthy: BOUND },
         ..patient()
     };
     Tree::new(Vitals::new(id(name)), supervision, Arc::new(Threads::default()), Arc::new(ManualClock::at(7)))
@@ -203,6 +203,21 @@ fn who_is_blocked_again_and_again_is_given_up() {
         drop(blocks);
         until(|| probes[0].vitals().abandoned.get() == 0).await;
         assert_eq!(probes[0].vitals().life().state, State::GaveUp);
+    });
+}
+
+#[test]
+fn who_leaves_too_many_threads_behind_is_given_up_however_rarely() {
+    on_threads(&["a"], BOUND / 5, 1_000, async |Stage { probes, mut gave_up, .. }| {
+        let mut blocks = Vec::new();
+        while gave_up.borrow().is_empty() {
+            let (block, free) = Block::new();
+            let _ = probes[0].order(Do::Block(block)).await;
+            blocks.push(free);
+        }
+        let why = gave_up.borrow_and_update().clone();
+        assert!(why.contains("a/0: 9 of its threads are blocked"), "{why}");
+        assert!(blocks.len() >= 9);
     });
 }
 

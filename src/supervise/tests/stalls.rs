@@ -41,6 +41,26 @@ fn an_idle_actor_is_well() {
 }
 
 #[test]
+fn time_spent_in_a_stall_is_no_healthy_stretch() {
+    paused(async {
+        let house = Arc::new(House::default());
+        let supervision = Supervision {
+            intensity: Intensity { restarts: 2, within: 3_600 * SECOND },
+            backoff: Backoff { healthy: 20 * SECOND, ..patient().backoff },
+            ..patient()
+        };
+        let mut tree = tree("root", supervision);
+        let probe = tree.child(spec(&house, "a", stage()));
+        let _root = tree.start(|_: &ActorId, _: &str| ()).unwrap();
+        for _ in 0..3 {
+            probe.order(Do::Attempt(1_000)).await.unwrap();
+            tokio::time::sleep(45 * SECOND).await;
+        }
+        assert_eq!(probe.vitals().life().state, State::GaveUp);
+    });
+}
+
+#[test]
 fn waiting_is_not_a_stall() {
     check(&[Do::Wait(1_000)], 4, 1_100, 0, "");
 }
