@@ -20,7 +20,7 @@ use super::{
 use crate::{
     collect::{
         Settings, Source,
-        seen::Seen,
+        seen::{Id, Seen},
         spool::{
             self, Entry, Recovered, Writer,
             filling::{Filling, time_to_full},
@@ -134,8 +134,8 @@ impl Collector {
             };
             let _attempt = life.attempt("go on in the spool");
             let mut seen = Seen::new(parts.settings.dedupe_window, parts.settings.dedupe_ids);
-            for (id, time) in owned.ids.iter().chain(&spooled) {
-                seen.insert(id, *time);
+            for &(id, time) in owned.ids.iter().chain(&spooled) {
+                seen.insert(id, time);
             }
             let next = owned.next;
             let writer = blocking(move || writer.skip_to(next).map(|()| writer)).await?;
@@ -196,7 +196,7 @@ impl Collector {
         for event in events {
             vitals.bytes_in.add(event.data.len() as u64);
             let id = self.id_of(&event);
-            let new = self.seen.insert(&id, now);
+            let new = self.seen.insert(Id::of(&id), now);
             if self.overlap.observe(!new) {
                 self.possible_gap(UNPROVEN);
             }
@@ -367,7 +367,7 @@ impl Collector {
         ctx.wait(blocking(move || file.end()).into_actor(self).map(move |kept, collector, ctx| match kept {
             Ok(kept) => {
                 let (now, source) = (collector.parts.clock.now(), collector.parts.source.clone());
-                let new = collector.seen.insert(&kept.id, now);
+                let new = collector.seen.insert(Id::of(&kept.id), now);
                 if collector.overlap.observe(!new) {
                     collector.possible_gap(UNPROVEN);
                 }
@@ -401,7 +401,7 @@ async fn open_spool(parts: &CollectorParts, life: Incarnation) -> Result<(Writer
 }
 
 /// The ids in the spool with the time each was received, oldest first, as far back as the window wants.
-async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Bytes, Millis)>> {
+async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Id, Millis)>> {
     let parts = parts.clone();
     blocking(move || {
         let settings = &parts.settings;
@@ -409,7 +409,7 @@ async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Bytes, Millis)>> 
         let since = parts.clock.now().saturating_sub(window);
         let mut known = Vec::new();
         spool::recent(&settings.spool.path, &parts.link.spool, since, settings.dedupe_ids as u64, |id, time| {
-            known.push((Bytes::copy_from_slice(id), time));
+            known.push((Id::of(id), time));
         })?;
         Ok(known)
     })

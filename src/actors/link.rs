@@ -10,13 +10,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
     collect::{
         position::Claim,
+        seen::Id,
         spool::{self, Place},
     },
     model::{Incarnation, Millis, Sequence},
@@ -36,7 +36,7 @@ pub struct Owned {
     /// The spool's entries go on here at the earliest: the bus bears those before.
     pub next: Sequence,
     /// Ids of the topic's tail with their bus times, oldest first.
-    pub ids: Arc<Vec<(Bytes, Millis)>>,
+    pub ids: Arc<Vec<(Id, Millis)>>,
 }
 
 /// See the module's text; cheap to clone.

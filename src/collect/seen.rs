@@ -3,7 +3,9 @@
 //! A source that resumes repeats events, so an event whose id was taken before is dropped. The
 //! window keeps each id for at least a time *and* keeps at least a number of the last ones: time
 //! bounds what a busy source may repeat, the number what a quiet one may. The time is that of the
-//! newest id given, not a clock's: while nothing comes, nothing is forgotten.
+//! newest id given, not a clock's: while nothing comes, nothing is forgotten. Beyond a [most](MOST_IDS)
+//! nothing is kept: a source that gives all it has at once would fill the memory within its time, and it
+//! repeats what it gave last.
 //!
 //! An id is kept as 128 bits of hash: two runs of SipHash (std's [`DefaultHasher`], whose keys are
 //! fixed) over the id with a different byte in front. The chance that any two of a million ids
@@ -11,7 +13,7 @@
 //! spool and the topic after a start, so they need not be the same in another version.
 //!
 //! An id takes 24 bytes in a queue in order of arrival, and 8 to 16 in a table of its places
-//! there.
+//! there: 40 MB at most.
 
 use std::{
     collections::VecDeque,
@@ -21,11 +23,15 @@ use std::{
 
 use crate::model::Millis;
 
+/// So many ids are kept at most, unless at least so many more are asked for.
+pub const MOST_IDS: usize = 1_000_000;
+
 /// The window; see the module's text.
 #[derive(Clone, Debug)]
 pub struct Seen {
     window: Millis,
     min_ids: usize,
+    max_ids: usize,
 
     queue: VecDeque<Entry>,
     // How many of its entries stand further back once more.
@@ -41,24 +47,27 @@ const FREE: u32 = u32::MAX;
 const NUMBERS: u32 = (1 << 31) - 1;
 const SMALLEST_TABLE: usize = 64;
 
-type Hash = [u64; 2];
+/// What is kept of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id([u64; 2]);
 
 // In the place of an id that has come again since, and stands further back.
-const MOVED: Hash = [0; 2];
+const MOVED: Id = Id([0; 2]);
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    hash: Hash,
+    hash: Id,
     time: Millis,
 }
 
 impl Seen {
     /// A window that knows nothing yet. It keeps ids for at least `window`, and at least the last
-    /// `min_ids` ones.
+    /// `min_ids` ones; no more than these, or [`MOST_IDS`].
     pub fn new(window: Duration, min_ids: usize) -> Self {
         Self {
             window: Millis::try_from(window.as_millis()).unwrap_or(Millis::MAX),
             min_ids,
+            max_ids: min_ids.max(MOST_IDS),
             queue: VecDeque::new(),
             num_moved: 0,
             front: 0,
@@ -70,8 +79,7 @@ impl Seen {
     /// Takes an id that came at `time` (times may go back a little) and answers whether it is new.
     /// One that is known counts as come now: a quiet source repeats its last event at each resume, for
     /// days.
-    pub fn insert(&mut self, id: &[u8], time: Millis) -> bool {
-        let hash = hash(id);
+    pub fn insert(&mut self, hash: Id, time: Millis) -> bool {
         self.newest = self.newest.max(time);
         let found = self.find(&hash);
         let (Ok(slot) | Err(slot)) = found;
@@ -94,8 +102,8 @@ impl Seen {
     }
 
     /// Whether an id is known.
-    pub fn contains(&self, id: &[u8]) -> bool {
-        self.find(&hash(id)).is_ok()
+    pub fn contains(&self, hash: Id) -> bool {
+        self.find(&hash).is_ok()
     }
 
     /// How many ids are known.
@@ -109,7 +117,7 @@ impl Seen {
     }
 
     // The slot that holds the hash's entry, or the free one where it would go.
-    fn find(&self, hash: &Hash) -> Result<usize, usize> {
+    fn find(&self, hash: &Id) -> Result<usize, usize> {
         let mut slot = self.home(hash);
         loop {
             match self.table[slot] {
@@ -123,7 +131,7 @@ impl Seen {
     fn forget(&mut self) {
         let oldest = self.newest.saturating_sub(self.window);
         while let Some(entry) = self.queue.front().copied()
-            && (entry.hash == MOVED || (self.len() > self.min_ids && entry.time < oldest))
+            && (entry.hash == MOVED || self.len() > self.max_ids || (self.len() > self.min_ids && entry.time < oldest))
         {
             if entry.hash == MOVED {
                 self.num_moved -= 1;
@@ -184,8 +192,8 @@ impl Seen {
     }
 
     #[allow(clippy::cast_possible_truncation)] // the table's length is a power of two below 2³²
-    fn home(&self, hash: &Hash) -> usize {
-        hash[0] as usize & (self.table.len() - 1)
+    fn home(&self, hash: &Id) -> usize {
+        hash.0[0] as usize & (self.table.len() - 1)
     }
 
     fn after(&self, slot: usize) -> usize {
@@ -193,13 +201,16 @@ impl Seen {
     }
 }
 
-fn hash(id: &[u8]) -> Hash {
-    [0, 1].map(|run| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u8(run);
-        hasher.write(id);
-        hasher.finish()
-    })
+impl Id {
+    /// What is kept of this id.
+    pub fn of(id: &[u8]) -> Self {
+        Self([0, 1].map(|run| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write_u8(run);
+            hasher.write(id);
+            hasher.finish()
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -208,10 +219,10 @@ mod tests {
 
     fn check(window_ms: u64, min_ids: usize, inserts: &[(&str, Millis)], new: &[bool], known: &[&str]) {
         let mut seen = Seen::new(Duration::from_millis(window_ms), min_ids);
-        let answers: Vec<_> = inserts.iter().map(|&(id, time)| seen.insert(id.as_bytes(), time)).collect();
+        let answers: Vec<_> = inserts.iter().map(|&(id, time)| seen.insert(Id::of(id.as_bytes()), time)).collect();
         assert_eq!(answers, new, "{inserts:?}");
         assert_eq!(seen.len(), known.len(), "{inserts:?}");
-        assert!(known.iter().all(|id| seen.contains(id.as_bytes())), "{known:?} after {inserts:?}");
+        assert!(known.iter().all(|id| seen.contains(Id::of(id.as_bytes()))), "{known:?} after {inserts:?}");
     }
 
     #[test]
@@ -241,7 +252,7 @@ mod tests {
             &["c", "a"],
         );
         let mut seen = Seen::new(Duration::ZERO, 10);
-        assert_eq!((0..100_000).filter(|time| seen.insert(b"a", *time)).count(), 1);
+        assert_eq!((0..100_000).filter(|time| seen.insert(Id::of(b"a"), *time)).count(), 1);
         assert!((seen.len(), seen.queue.len()) <= (1, 3), "{} entries", seen.queue.len());
     }
 
@@ -294,12 +305,12 @@ mod tests {
                 let (id, time) = (rng.u64(0..1_000), now - rng.i64(0..20));
                 newest = newest.max(time);
                 let new = model.insert(id, time, newest);
-                assert_eq!(seen.insert(&id.to_le_bytes(), time), new, "seed {seed}, step {step}");
+                assert_eq!(seen.insert(Id::of(&id.to_le_bytes()), time), new, "seed {seed}, step {step}");
                 assert_eq!(seen.len(), model.ids.len(), "seed {seed}, step {step}");
             }
             for id in 0..1_000_u64 {
                 let known = model.ids.iter().any(|(known, _)| *known == id);
-                assert_eq!(seen.contains(&id.to_le_bytes()), known, "seed {seed}, id {id}");
+                assert_eq!(seen.contains(Id::of(&id.to_le_bytes())), known, "seed {seed}, id {id}");
                 forgotten += u32::from(!known);
             }
         }
@@ -307,10 +318,22 @@ mod tests {
     }
 
     #[test]
+    fn however_fast_they_come_no_more_are_kept_than_fit() {
+        let mut seen = Seen::new(Duration::from_secs(900), 10);
+        let id = |number: usize| Id::of(&number.to_le_bytes());
+        for number in 0..MOST_IDS + 5 {
+            assert!(seen.insert(id(number), 7));
+        }
+        assert_eq!(seen.len(), MOST_IDS);
+        assert_eq!([4, 5, MOST_IDS + 4].map(|number| seen.contains(id(number))), [false, true, true]);
+        assert_eq!(Seen::new(Duration::ZERO, 2 * MOST_IDS).max_ids, 2 * MOST_IDS, "a person may ask for more");
+    }
+
+    #[test]
     fn an_id_takes_forty_bytes_at_most() {
         let mut seen = Seen::new(Duration::ZERO, 100_000);
         for id in 0..300_000_u64 {
-            assert!(seen.insert(&id.to_le_bytes(), Millis::try_from(id).unwrap()));
+            assert!(seen.insert(Id::of(&id.to_le_bytes()), Millis::try_from(id).unwrap()));
         }
         assert_eq!(seen.len(), 100_000);
         let bytes = seen.queue.capacity() * size_of::<Entry>() + seen.table.len() * size_of::<u32>();

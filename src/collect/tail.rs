@@ -1,9 +1,11 @@
 //! What a topic's tail says of a source: how far its spool was sent, and which events are known.
 
-use bytes::Bytes;
 use uuid::Uuid;
 
-use super::route::{ID, record_sequence};
+use super::{
+    route::{ID, record_sequence},
+    seen::{Id, MOST_IDS},
+};
 use crate::{
     bus::{SharedBus, TopicInfo, read_range},
     fault::Result,
@@ -50,8 +52,8 @@ pub async fn last_sequence(
 }
 
 /// The ids in the topic's tail, oldest first, with their bus times: at least `num_ids` of them per
-/// partition and all that are younger than `since`, as far as the bus has them. `progress` is told
-/// after each step.
+/// partition and all that are younger than `since`, as far as the bus has them and up to
+/// [`MOST_IDS`] of all partitions. `progress` is told after each step.
 ///
 /// # Errors
 /// Those of the bus.
@@ -61,9 +63,9 @@ pub async fn ids_in_tail(
     since: Millis,
     num_ids: usize,
     progress: impl Fn(),
-) -> Result<Vec<(Bytes, Millis)>> {
-    // A copy of its own: the header is a slice of a whole block.
-    let id = |record: &Record| Some((Bytes::copy_from_slice(record.header(ID)?), record.time));
+) -> Result<Vec<(Id, Millis)>> {
+    let id = |record: &Record| Some((Id::of(record.header(ID)?), record.time));
+    let most = num_ids.max(MOST_IDS / topic.num_partitions.max(1) as usize);
     let mut ids = Vec::new();
     for partition in 0..topic.num_partitions {
         let ends = bus.watermarks(topic, partition).await?;
@@ -76,7 +78,8 @@ pub async fn ids_in_tail(
             seen += records.len();
             ids.extend(records.iter().filter_map(id));
             to = from;
-            if seen >= num_ids && records.first().is_none_or(|oldest| oldest.time < since) {
+            let is_old = records.first().is_none_or(|oldest| oldest.time < since);
+            if seen >= most || (seen >= num_ids && is_old) {
                 break;
             }
         }

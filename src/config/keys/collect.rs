@@ -21,7 +21,8 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
     let source = source.and_then(|at| sse(at.value));
     let id = section.key("id", "where the event's own id stands; without it the source's event id is taken");
     let id = id.parse(values::POINTER, values::pointer).optional();
-    let window = section.key("dedupe_window", "an event whose id was seen within this time is dropped …");
+    let window = section
+        .key("dedupe_window", "an event whose id was seen within this time is dropped (up to a million of them) …");
     let window = window.duration(SECOND..=7 * DAY).or(15 * MINUTE);
     let ids = section.key("dedupe_ids", "… and so is one among at least this many last ids");
     let ids = ids.integer(1..=10_000_000).or(100_000);

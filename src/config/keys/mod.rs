@@ -170,7 +170,7 @@ fn pipeline(mut section: Section<'_>) -> (Option<At<PipelineId>>, Option<Supervi
 
     let intensity = section.key("intensity", "how many restarts are borne before the pipeline gives up");
     let intensity = intensity.section().or_defaults().and_then(|mut section| {
-        let restarts = section.key("restarts", "so many restarts are borne …").integer(0..=10_000).or(10);
+        let restarts = section.key("restarts", "so many restarts are borne …").integer(0..=10_000).or(12);
         let within = section.key("within", "… within this time").duration(SECOND..=DAY).or(10 * MINUTE);
         section.finish();
         Some(Intensity { restarts: restarts?.value, within: within?.value })
@@ -179,7 +179,7 @@ fn pipeline(mut section: Section<'_>) -> (Option<At<PipelineId>>, Option<Supervi
     let backoff =
         section.key("backoff", "the pause before a restart").section().or_defaults().and_then(|mut section| {
             let base = section.key("base", "the first pause, doubled with each death in a row");
-            let base = base.duration(MILLISECOND..=HOUR).or(100 * MILLISECOND);
+            let base = base.duration(MILLISECOND..=HOUR).or(25 * MILLISECOND);
             let cap = section.key("cap", "the longest pause").duration(MILLISECOND..=DAY).or(30 * SECOND);
             let healthy = section.key("healthy", "who lived this long begins again at the first pause");
             let healthy = healthy.duration(MILLISECOND..=DAY).or(MINUTE);

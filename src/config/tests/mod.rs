@@ -114,8 +114,8 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(pipeline.id, PipelineId::from("p"));
     assert_eq!(pipeline.supervision.strategy, Strategy::OneForOne);
     let second = Duration::from_secs(1);
-    assert_eq!(pipeline.supervision.intensity, Intensity { restarts: 10, within: 600 * second });
-    let backoff = Backoff { base: second / 10, cap: 30 * second, healthy: 60 * second };
+    assert_eq!(pipeline.supervision.intensity, Intensity { restarts: 12, within: 600 * second });
+    let backoff = Backoff { base: second / 40, cap: 30 * second, healthy: 60 * second };
     assert_eq!(pipeline.supervision.backoff, backoff);
     let spec = |name: &str, cleanup| TopicSpec { name: TopicName::from(name), num_partitions: 1, cleanup };
     let delete = |days: i64| Cleanup::Delete { retention_ms: Some(days * 86_400_000), retention_bytes: None };
