@@ -12,7 +12,7 @@ test: tools
 
 # The figures of the README, measured on this machine.
 bench: tools
-	@cargo bench --locked --bench stages
+	@benches/run
 
 format:
 	@cargo fmt --all

@@ -1,12 +1,17 @@
 //! CPU seconds of each stage's heart over real events on a real embedded bus and local store.
 //!
-//! `make bench` runs it in release mode; `-- windows` (or ingest, archive) runs that stage alone, and
-//! `--data FOLDER` keeps the bus there for the next run, `--records N` takes more or fewer. Each figure is records per CPU second of the whole process
-//! (all threads, user and system time) while the stage works through a backlog; the events are the
-//! extract in `data/`, about 1 KB each, repeated. Not a test: nothing is asserted about time.
+//! `make bench` runs it in release mode; `-- windows` (or ingest, archive, month) runs that stage alone,
+//! `--data FOLDER` keeps the bus there for the next run, `--records N` takes more or fewer, and
+//! `--events FILE` takes these, one a line, in place of the extract in `data/`, about 1 KB each. Each
+//! figure is records per CPU second of the whole process (all threads, user and system time) while the
+//! stage works through a backlog. `-- restart` needs a long `--events FILE` and measures restarts in the running
+//! pipeline. Not a test: nothing is asserted about time.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{io::Read, path::Path, sync::Arc};
+mod month;
+mod restart;
+
+use std::{collections::BTreeMap, io::Read, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use howdah::{
@@ -22,22 +27,27 @@ use howdah::{
     },
     config::{self, Pipeline, StageKind},
     model::{ActorId, Batch, Doubling, Epoch, Incarnation, SystemClock},
+    node,
     store::{SharedStore, local::LocalStore},
     table::{self, Taken, window::Plan},
 };
 use tokio::time::Instant;
 
-const EVENTS: &[u8] = include_bytes!("../data/recentchange-2015-09-12.ndjson.gz");
+const EVENTS: &[u8] = include_bytes!("../../data/recentchange-2015-09-12.ndjson.gz");
 const RECORDS: usize = 300_000;
 
 /// What the command line asks for.
 struct Run {
     stages: Vec<&'static str>,
     data: Option<String>,
+    events: Option<String>,
     records: usize,
 }
 
-const STAGES: [&str; 3] = ["ingest", "archive", "windows"];
+const STAGES: [&str; 5] = ["ingest", "archive", "windows", "month", "restart"];
+
+/// Those that need no events of their own.
+const USUAL: &[&str] = STAGES.split_at(4).0;
 
 fn main() {
     // `cargo bench` passes `--bench`, which means nothing here.
@@ -45,18 +55,21 @@ fn main() {
     let value = |name: &str| arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].clone());
     let named: Vec<_> = STAGES.into_iter().filter(|stage| arguments.iter().any(|argument| argument == stage)).collect();
     let run = Run {
-        stages: if named.is_empty() { STAGES.to_vec() } else { named },
+        stages: if named.is_empty() { USUAL.to_vec() } else { named },
         data: value("--data"),
+        events: value("--events"),
         records: value("--records").map_or(RECORDS, |number| number.parse().expect("a number of records")),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(measure(&run));
+    node::block_on(measure(&run)).unwrap();
 }
 
-async fn measure(Run { stages, data, records }: &Run) {
+async fn measure(Run { stages, data, events, records }: &Run) {
     let records = *records;
     let mut text = String::new();
-    flate2::read::GzDecoder::new(EVENTS).read_to_string(&mut text).unwrap();
+    match events {
+        Some(file) => text = std::fs::read_to_string(file).unwrap(),
+        None => drop(flate2::read::GzDecoder::new(EVENTS).read_to_string(&mut text).unwrap()),
+    }
     let events: Vec<Bytes> = text.lines().map(|line| Bytes::copy_from_slice(line.as_bytes())).collect();
     let bytes: usize = events.iter().map(Bytes::len).sum();
     println!("{records} events of {} bytes on average", bytes / events.len());
@@ -79,19 +92,38 @@ async fn measure(Run { stages, data, records }: &Run) {
         archive(&bus, &topic, Arc::new(LocalStore::open(root).await.unwrap()), codec, records).await;
     }
     if stages.contains(&"windows") {
-        windows(&bus, &topic, &pipeline, records).await;
+        windows(&bus, &topic, &table_of(&pipeline), records).await;
+    }
+    if stages.contains(&"month") {
+        month::month(&table_of(&pipeline), &topic, &events).await;
+    }
+    if stages.contains(&"restart") {
+        restart::restart(text.as_bytes(), |url| pipeline_at(&temporary.path().join("restart"), url)).await;
     }
     println!("VmHWM of all of it: {} MB", peak_kb() / 1024);
 }
 
 fn pipeline(folder: &Path) -> Pipeline {
+    pipeline_at(folder, "http://127.0.0.1:9/")
+}
+
+fn pipeline_at(folder: &Path, url: &str) -> Pipeline {
     let environment = |name: &str| match name {
+        "WIKIMEDIA_URL" => Some(url.to_owned()),
         "HOWDAH_DATA" => Some(folder.display().to_string()),
         "HOWDAH_CONTACT" => Some("bench@example.org".to_owned()),
         _ => None,
     };
-    let text = include_str!("../pipelines/wikimedia.toml");
+    let text = include_str!("../../pipelines/wikimedia.toml");
     config::parse(Path::new("pipelines/wikimedia.toml"), text, &environment).unwrap().remove(0)
+}
+
+fn table_of(pipeline: &Pipeline) -> table::Settings {
+    let settings = pipeline.stages.iter().find_map(|stage| match &stage.kind {
+        StageKind::Aggregator(settings) => Some(settings.clone()),
+        _ => None,
+    });
+    settings.unwrap()
 }
 
 fn actor(stage: &str) -> ActorId {
@@ -154,23 +186,29 @@ async fn archive(bus: &SharedBus, topic: &TopicInfo, store: SharedStore, codec: 
     clock.stop();
 }
 
-async fn windows(bus: &SharedBus, topic: &TopicInfo, pipeline: &Pipeline, records: usize) {
-    let settings = pipeline.stages.iter().find_map(|stage| match &stage.kind {
-        StageKind::Aggregator(settings) => Some(settings.clone()),
-        _ => None,
-    });
-    let plan = Arc::new(Plan::new(&settings.unwrap()));
+async fn windows(bus: &SharedBus, topic: &TopicInfo, settings: &table::Settings, records: usize) {
+    let plan = Arc::new(Plan::new(settings));
     let mut lane = table::Lane::open(plan, table::LaneId { topic: topic.id, partition: 0 }, None, 0, None);
+    let (mut edits, mut hours) = (0, BTreeMap::new());
+    let mut seal = |lane: &mut table::Lane| {
+        let sealed = lane.seal(None).unwrap();
+        hours.extend(sealed.hours.into_iter().map(|written| (written.hour, written.rows.len())));
+    };
     let clock = Clock::start("windows from the bus", records);
     let mut reader = bus.reader(topic, 0, 0).await.unwrap();
     while lane.at() < records as u64 {
         let batch: Batch = reader.next().await.unwrap();
-        assert!(matches!(lane.take(&batch), Taken::Counted { .. }));
-        if lane.at() % 50_000 < 1_000 {
-            lane.seal(None);
+        let Taken::Counted { counts, .. } = lane.take(&batch) else { panic!("not taken at {}", lane.at()) };
+        edits += counts.counted;
+        if lane.at() % 50_000 < batch.to - batch.from {
+            seal(&mut lane);
         }
     }
+    if lane.at() > lane.sealed().next {
+        seal(&mut lane);
+    }
     clock.stop();
+    println!("  {} rows, {edits} edits", hours.values().sum::<usize>());
 }
 
 /// CPU time of the whole process between two moments.
