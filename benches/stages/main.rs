@@ -44,10 +44,7 @@ struct Run {
     records: usize,
 }
 
-const STAGES: [&str; 5] = ["ingest", "archive", "windows", "month", "restart"];
-
-/// Those that need no events of their own.
-const USUAL: &[&str] = STAGES.split_at(4).0;
+const STAGES: [&str; 4] = ["ingest", "archive", "windows", "month"];
 
 fn main() {
     // `cargo bench` passes `--bench`, which means nothing here.
@@ -55,21 +52,29 @@ fn main() {
     let value = |name: &str| arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].clone());
     let named: Vec<_> = STAGES.into_iter().filter(|stage| arguments.iter().any(|argument| argument == stage)).collect();
     let run = Run {
-        stages: if named.is_empty() { USUAL.to_vec() } else { named },
+        stages: if named.is_empty() { STAGES.to_vec() } else { named },
         data: value("--data"),
         events: value("--events"),
         records: value("--records").map_or(RECORDS, |number| number.parse().expect("a number of records")),
     };
-    node::block_on(measure(&run)).unwrap();
+    let text = run.events.as_ref().map_or_else(recorded, |file| std::fs::read_to_string(file).unwrap());
+    if arguments.iter().any(|argument| argument == "restart") {
+        let folder = tempfile::tempdir().unwrap();
+        let pipeline = |url: &str| pipeline_at(folder.path(), url);
+        node::block_on(restart::restart(text.as_bytes(), pipeline)).unwrap();
+    } else {
+        node::block_on(measure(&run, &text)).unwrap();
+    }
 }
 
-async fn measure(Run { stages, data, events, records }: &Run) {
-    let records = *records;
+fn recorded() -> String {
     let mut text = String::new();
-    match events {
-        Some(file) => text = std::fs::read_to_string(file).unwrap(),
-        None => drop(flate2::read::GzDecoder::new(EVENTS).read_to_string(&mut text).unwrap()),
-    }
+    flate2::read::GzDecoder::new(EVENTS).read_to_string(&mut text).unwrap();
+    text
+}
+
+async fn measure(Run { stages, data, records, .. }: &Run, text: &str) {
+    let records = *records;
     let events: Vec<Bytes> = text.lines().map(|line| Bytes::copy_from_slice(line.as_bytes())).collect();
     let bytes: usize = events.iter().map(Bytes::len).sum();
     println!("{records} events of {} bytes on average", bytes / events.len());
@@ -96,9 +101,6 @@ async fn measure(Run { stages, data, events, records }: &Run) {
     }
     if stages.contains(&"month") {
         month::month(&table_of(&pipeline), &topic, &events).await;
-    }
-    if stages.contains(&"restart") {
-        restart::restart(text.as_bytes(), |url| pipeline_at(&temporary.path().join("restart"), url)).await;
     }
     println!("VmHWM of all of it: {} MB", peak_kb() / 1024);
 }

@@ -1,12 +1,12 @@
 //! A month of the recorded hour, committed each minute and kept in order: what a commit writes, day by day.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use howdah::{
     bus::TopicInfo,
     model::{Batch, Clock, Doubling, ManualClock, Millis, Pause, Record, Why},
-    store::{SharedStore, Store, StorePath, memory::MemoryStore},
+    store::{SharedStore, memory::MemoryStore},
     table::{Committer, Keeper, LaneId, Proposal, Settings},
 };
 
@@ -32,7 +32,7 @@ pub async fn month(settings: &Settings, topic: &TopicInfo, events: &[Bytes]) {
     println!("a month of commits, one a minute, {} events an hour", events.len());
     for hour in 0..DAYS * 24 {
         let day = (hour % 24 == 23 && MEASURED.contains(&(hour / 24 + 1))).then_some(hour / 24 + 1);
-        let before = if day.is_some() { files(&store, &settings.path).await } else { BTreeMap::new() };
+        let before = store.files();
         for minute in 0..60 {
             clock.advance(MINUTE);
             let from = lane.at();
@@ -50,7 +50,7 @@ pub async fn month(settings: &Settings, topic: &TopicInfo, events: &[Bytes]) {
             }
         }
         if let Some(day) = day {
-            let after = files(&store, &settings.path).await;
+            let after = store.files();
             let fresh = after.iter().filter(|(path, _)| !before.contains_key(*path)).map(|(_, len)| len);
             let per_commit = fresh.sum::<u64>() / 60;
             println!("  day {day:>2}: {per_commit:>6} bytes written per commit, {:>6} files in all", after.len());
@@ -79,20 +79,4 @@ impl<'e> Event<'e> {
         let value = [self.before, (time / 1000).to_string().as_bytes(), self.after].concat();
         Record { offset, time, key: None, value: Some(value.into()), headers: Vec::new() }
     }
-}
-
-/// Every file with its length.
-async fn files(store: &MemoryStore, root: &StorePath) -> BTreeMap<StorePath, u64> {
-    let (mut files, mut folders) = (BTreeMap::new(), vec![root.clone()]);
-    while let Some(folder) = folders.pop() {
-        for entry in store.list(&folder).await.unwrap() {
-            let path = folder.join(&entry.name);
-            if entry.folder {
-                folders.push(path);
-            } else {
-                files.insert(path, entry.len);
-            }
-        }
-    }
-    files
 }

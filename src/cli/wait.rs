@@ -78,9 +78,13 @@ async fn wait(store: &SharedStore, path: &StorePath, until: Millis, last: &mut S
                 return Ok(());
             }
             (Ok(()), Some(snapshot)) => {
-                *last = snapshot
-                    .final_until()
-                    .map_or("no hour is final".to_owned(), |until| format!("final until {}", rfc3339(until)));
+                *last = match snapshot.final_until() {
+                    Some(closed) if closed >= until => {
+                        "final, and not yet in the files that plain readers see (after a rebuild that takes up to `history`)".to_owned()
+                    }
+                    Some(closed) => format!("final until {}", rfc3339(closed)),
+                    None => "no hour is final".to_owned(),
+                };
             }
             (Ok(()), None) => {}
         }

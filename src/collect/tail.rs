@@ -52,8 +52,8 @@ pub async fn last_sequence(
 }
 
 /// The ids in the topic's tail, oldest first, with their bus times: at least `num_ids` of them per
-/// partition and all that are younger than `since`, as far as the bus has them and up to
-/// [`MOST_IDS`] of all partitions. `progress` is told after each step.
+/// partition and all that are younger than `since`, as far as the bus has them; of all partitions
+/// about [`MOST_IDS`], unless `num_ids` asks for more. `progress` is told after each step.
 ///
 /// # Errors
 /// Those of the bus.

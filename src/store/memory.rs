@@ -43,6 +43,15 @@ impl MemoryStore {
         Self { clock, nodes: Arc::default() }
     }
 
+    /// Every file with its length.
+    pub fn files(&self) -> BTreeMap<StorePath, u64> {
+        let len = |node: &Node| match node {
+            Node::Folder(_) => None,
+            Node::File(file) => Some(lock(file).len),
+        };
+        self.nodes().iter().filter_map(|(path, node)| Some((path.clone(), len(node)?))).collect()
+    }
+
     fn nodes(&self) -> MutexGuard<'_, BTreeMap<StorePath, Node>> {
         lock(&self.nodes)
     }

@@ -125,6 +125,11 @@ fn an_archive_goes_onto_another_topic_and_mended_letters_back_to_theirs() {
     let time = |record: &Record| String::from_utf8(record.header("howdah.time").unwrap().to_vec()).unwrap();
     assert!(again.iter().zip(&taken).all(|(again, taken)| time(again) == taken.time.to_string()));
 
+    let own = ["archive", "replay", pipeline.to_str().unwrap(), "--onto", TOPIC];
+    let (code, _, err) = finish(command(&own).env("HOWDAH_DATA", &data));
+    assert!(code == 1 && err.contains("once more") && err.contains("--twice"), "{code}: {err}");
+    assert_eq!(records(&data, TOPIC), taken, "nothing is doubled unasked");
+
     let listed = || done(&pipeline, &data, &["dead-letters", "list"], &[]);
     assert!(listed().contains(&format!("{letters} dead letters")), "{}", listed());
     let said = done(&pipeline, &data, &["dead-letters", "resend"], &["--all", "--reason", "oversized"]);

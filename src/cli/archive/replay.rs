@@ -37,6 +37,9 @@ pub struct Replaying {
     /// Up to this bus time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     to: Option<Millis>,
+    /// Also onto the topic that the archive is of, whose archive and tables then take the records once more
+    #[arg(long)]
+    twice: bool,
     /// At most so many records a second
     #[arg(long, value_name = "N")]
     rate: Option<NonZeroU64>,
@@ -45,7 +48,8 @@ pub struct Replaying {
 /// Puts it back.
 ///
 /// # Errors
-/// `User` for an archive that is not there, or a bus that another process has open; those of store and bus.
+/// `User` for an archive that is not there, its own topic, or a bus that another process has open; those of store
+/// and bus.
 pub fn run(arguments: &Replaying) -> Result<u8> {
     let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
     let (pipeline, settings) = find(&pipelines, arguments)?;
@@ -91,6 +95,12 @@ async fn replay(pipeline: &Pipeline, settings: &archive::Settings, arguments: &R
     let of = identity(&identities(&*store, settings).await?, settings, arguments)?;
     let name = TopicName::from(arguments.onto.as_str());
     let onto: TopicInfo = match bus.topic(&name).await? {
+        Some(onto) if onto.id == of.0 && !arguments.twice => {
+            return Err(Fault::user(format!(
+                "{name} is the topic that this archive is of: its archive and tables would take every record once \
+                 more. Name another topic, or say --twice if that is what you want"
+            )));
+        }
         Some(onto) => onto,
         None => {
             let cleanup = Cleanup::Delete { retention_ms: None, retention_bytes: None };

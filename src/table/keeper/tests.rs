@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     fault::Kind,
     model::{Batch, ManualClock, Offset, Partition, Record, TopicId, Why},
-    store::{Entry, Store, StorePath, memory::MemoryStore},
+    store::{Entry, Store, memory::MemoryStore},
     table::{
         Committer, Lane, LaneId, Proposal, parquet, show,
         testing::{NoPause, edit, settings},
@@ -243,9 +243,9 @@ async fn over_a_hundred_thousand_commits_log_and_folder_stay_bounded() {
         if at % 10_000 == 9_000 {
             let (log, live) = (table.list("_delta_log").await.len(), table.list("_live").await.len());
             (most_log, most_live) = (most_log.max(log), most_live.max(live));
-            before = files(&table).await;
+            before = table.store.files();
         } else if at % 10_000 == 9_100 {
-            let fresh = files(&table).await.into_iter().filter(|(path, _)| !before.contains_key(path));
+            let fresh = table.store.files().into_iter().filter(|(path, _)| !before.contains_key(path));
             per_commit.push(fresh.map(|(_, len)| len).sum::<u64>() / 100);
         }
     }
@@ -267,20 +267,4 @@ async fn over_a_hundred_thousand_commits_log_and_folder_stay_bounded() {
     // A reader that begins now reads a checkpoint and a few versions, and sees every edit.
     let edits: i64 = table.shown().await.iter().map(|(_, edits)| edits).sum();
     assert_eq!(edits, COMMITS);
-}
-
-/// Every file with its length.
-async fn files(table: &Table) -> BTreeMap<StorePath, u64> {
-    let (mut files, mut folders) = (BTreeMap::new(), vec![table.settings.path.clone()]);
-    while let Some(folder) = folders.pop() {
-        for entry in table.store.list(&folder).await.unwrap() {
-            let path = folder.join(&entry.name);
-            if entry.folder {
-                folders.push(path);
-            } else {
-                files.insert(path, entry.len);
-            }
-        }
-    }
-    files
 }
