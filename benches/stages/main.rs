@@ -6,7 +6,7 @@
 //! figure is records per CPU second of the whole process (all threads, user and system time) while the
 //! stage works through a backlog. `-- restart` needs a long `--events FILE` and measures restarts in the running
 //! pipeline. Not a test: nothing is asserted about time.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod month;
 mod restart;

@@ -272,12 +272,9 @@ impl Aggregator {
         let is_quiet = |slot: &Slot| slot.waiting.is_empty() && slot.last_record.elapsed() >= settings.idle;
         let quiet: Vec<_> =
             self.slots.iter().filter(|(_, slot)| is_quiet(slot)).map(|(&p, slot)| (p, slot.lane.at())).collect();
-        if quiet.is_empty() {
-            return self.commit(committer, &BTreeMap::new(), ctx);
-        }
         let (life, bus) = (self.life.clone(), self.parts.bus.clone());
         let looking = async move {
-            let _attempt = life.attempt("look for the others' watermarks");
+            let _attempt = life.attempt("look what others committed");
             committer.follow().await?;
             // Quiet is only who was read to its end: a reader that cannot read is not.
             let mut idle = BTreeMap::new();
@@ -296,6 +293,12 @@ impl Aggregator {
 
     /// Seals every lane and commits; a lane that still stands where it was `idle` follows the others.
     fn commit(&mut self, mut committer: Committer, idle: &BTreeMap<Partition, Offset>, ctx: &mut Context<Self>) {
+        let ours = |lane: &Lane| committer.snapshot().positions(lane.id()) == Some(lane.sealed());
+        let lanes = self.slots.values().map(|slot| &slot.lane);
+        let taken: Vec<_> = lanes.filter(|lane| !ours(lane)).map(Lane::id).collect();
+        if !taken.is_empty() {
+            return self.superseded(&taken, ctx);
+        }
         let (mut sealed, mut fresh) = (Vec::new(), Fresh::default());
         for (partition, slot) in &mut self.slots {
             let is_idle = slot.waiting.is_empty() && idle.get(partition) == Some(&slot.lane.at());
@@ -323,14 +326,17 @@ impl Aggregator {
         };
         self.then(committing, ctx, move |aggregator, (committer, outcome), ctx| match outcome {
             Ok(Outcome::Committed { version }) => aggregator.committed(committer, version, &fresh, ctx),
-            Ok(Outcome::Superseded { lanes }) => {
-                tracing::info!(actor = %aggregator.life.id, ?lanes, "another writer committed first, rebuilding the state");
-                // Two that live take turns, with a pause that grows.
-                aggregator.failures += 1;
-                aggregator.open(ctx);
-            }
+            Ok(Outcome::Superseded { lanes }) => aggregator.superseded(&lanes, ctx),
             Err(fault) => aggregator.failed(&fault, ctx),
         });
+    }
+
+    /// Another writer has committed for these lanes, or the table was replaced.
+    fn superseded(&mut self, lanes: &[LaneId], ctx: &mut Context<Self>) {
+        tracing::info!(actor = %self.life.id, ?lanes, "another writer committed for these lanes, opening the table anew");
+        // Two that live take turns, with a pause that grows.
+        self.failures += 1;
+        self.open(ctx);
     }
 
     fn committed(&mut self, committer: Committer, version: u64, fresh: &Fresh, ctx: &mut Context<Self>) {

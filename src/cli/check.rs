@@ -4,17 +4,14 @@
 //! one process: together. With `--schema` it prints what an editor needs to say much of this while a
 //! file is written.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
 
+use super::terminal::{counted, write};
 use crate::{
     bus::{Cleanup, TopicSpec},
     collect::Source,
     config::{self, BusSettings, Pipeline, StageKind, StoreSettings, show_duration, show_size},
+    fault::Result,
 };
 
 #[derive(clap::Args)]
@@ -31,14 +28,16 @@ pub struct Arguments {
 }
 
 /// Runs the command and answers with its exit code: 0 when all is fine, 1 with complaints.
-pub fn run(arguments: &Arguments) -> u8 {
+///
+/// # Errors
+/// Those of standard output.
+pub fn run(arguments: &Arguments) -> Result<u8> {
     let (text, code) = match arguments.schema {
         true => (format!("{:#}\n", config::schema()), 0),
         false => report(&arguments.files, &config::environment),
     };
-    // Whoever closed the pipe has read what they wanted; the exit code says the rest.
-    let _ = io::stdout().write_all(text.as_bytes());
-    code
+    write(text)?;
+    Ok(code)
 }
 
 /// What the command prints, and its exit code.
@@ -49,15 +48,15 @@ fn report(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> (String, u
             for pipeline in &pipelines {
                 text.push_str(&describe(pipeline));
             }
-            let _ = writeln!(text, "{}: no complaints", counted(pipelines.len(), "file"));
+            let _ = writeln!(text, "{}: no complaints", counted(pipelines.len() as u64, "file"));
             (text, 0)
         }
         Err(complaints) => {
             for complaint in &complaints {
                 let _ = writeln!(text, "{complaint}");
             }
-            let files = counted(paths.len(), "file");
-            let _ = writeln!(text, "{files}: {}", counted(complaints.len(), "complaint"));
+            let files = counted(paths.len() as u64, "file");
+            let _ = writeln!(text, "{files}: {}", counted(complaints.len() as u64, "complaint"));
             (text, 1)
         }
     }
@@ -73,7 +72,7 @@ fn describe(pipeline: &Pipeline) -> String {
         lines.push(["topic".to_owned(), topic.name.to_string(), topic_in_words(topic)]);
     }
     for stage in &pipeline.stages {
-        let actors = counted(usize::try_from(stage.replicas).unwrap_or(usize::MAX), "actor");
+        let actors = counted(stage.replicas.into(), "actor");
         let what = format!("{} ({actors}): {}", stage.kind.word(), stage_in_words(&stage.kind));
         lines.push(["stage".to_owned(), stage.id.to_string(), what]);
     }
@@ -89,7 +88,7 @@ fn describe(pipeline: &Pipeline) -> String {
 }
 
 fn topic_in_words(topic: &TopicSpec) -> String {
-    let partitions = counted(usize::try_from(topic.num_partitions).unwrap_or(usize::MAX), "partition");
+    let partitions = counted(topic.num_partitions.into(), "partition");
     let kept = match topic.cleanup {
         Cleanup::Compact => "the last record of each key".to_owned(),
         Cleanup::Delete { retention_ms, retention_bytes } => {
@@ -116,10 +115,6 @@ fn stage_in_words(kind: &StageKind) -> String {
         StageKind::Archiver(settings) => format!("topic {} to {}", settings.topic, settings.path),
         StageKind::Aggregator(settings) => format!("topic {} to {}", settings.topic, settings.path),
     }
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

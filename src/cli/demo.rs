@@ -15,7 +15,7 @@ use super::{
     DONE, GAVE_UP, LOSS, archive, block_on,
     live::{Screen, lines},
     table,
-    terminal::grouped,
+    terminal::{grouped, say},
 };
 use crate::{
     config::{self, Pipeline, StageKind},
@@ -64,26 +64,22 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
 fn demo(arguments: &Arguments, folder: &Path) -> Result<u8> {
     let url = serve(arguments.speed)?;
     let pipelines = pipelines(&url, folder)?;
-    println!(
-        "Real edits of 2015-09-12 from {url}, {} a second, through {} actors.",
-        arguments.speed,
-        count(&pipelines)
-    );
-    println!("Type an actor's number and Enter to kill it; q and Enter, or Ctrl-C, to end.\n");
+    say!("Real edits of 2015-09-12 from {url}, {} a second, through {} actors.", arguments.speed, count(&pipelines))?;
+    say!("Type an actor's number and Enter to kill it; q and Enter, or Ctrl-C, to end.\n")?;
     let end = node::block_on(watch(pipelines.clone(), arguments.time))??;
-    println!();
+    say!("")?;
     let mut code = if end == End::GaveUp { GAVE_UP } else { DONE };
     for pipeline in &pipelines {
         for (name, report) in block_on(archive::verify(pipeline, true))?? {
-            archive::print(&name, &report, true);
+            archive::print(&name, &report, true)?;
             if !report.findings.is_empty() {
                 code = LOSS;
             }
         }
         for (name, rows) in block_on(table::totals(pipeline))?? {
-            println!("{name}: {}", rows.headings());
+            say!("{name}: {}", rows.headings())?;
             for (key, edits) in rows.top(10) {
-                println!("  {key:<24} {:>8}", grouped(edits));
+                say!("  {key:<24} {:>8}", grouped(edits))?;
             }
         }
     }
@@ -146,7 +142,7 @@ async fn watch(pipelines: Vec<Pipeline>, time: Option<Duration>) -> Result<End> 
     let mut interrupted = Box::pin(node::interrupted());
     loop {
         tokio::select! {
-            _ = tick.tick() => screen.draw(&lines(node.actors())),
+            _ = tick.tick() => screen.draw(&lines(node.actors()))?,
             Some(order) = orders.recv() => match order.trim() {
                 "q" => break,
                 number => kill(&node, number).await,
@@ -156,10 +152,10 @@ async fn watch(pipelines: Vec<Pipeline>, time: Option<Duration>) -> Result<End> 
             () = node.gave_up() => return Ok(End::GaveUp),
         }
     }
-    println!("\nEnding: each stage takes what the one before it left.");
+    say!("\nEnding: each stage takes what the one before it left.")?;
     let actors = node.actors().to_vec();
     let end = node.stop().await;
-    screen.draw(&lines(&actors));
+    screen.draw(&lines(&actors))?;
     Ok(end)
 }
 

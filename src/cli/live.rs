@@ -1,9 +1,12 @@
 //! The live view: one line an actor, drawn from its vitals; drawing never waits for an actor.
 
-use std::{io::IsTerminal, sync::Arc};
+use std::{fmt::Write, io::IsTerminal, sync::Arc};
 
-use super::terminal::grouped;
-use crate::vitals::{State, Vitals};
+use super::terminal::{grouped, write};
+use crate::{
+    fault::Result,
+    vitals::{State, Vitals},
+};
 
 const HEADER: &str = " #  actor                      state             in        out        lag  restarts  mailbox";
 
@@ -54,21 +57,28 @@ impl Screen {
     }
 
     /// Draws these lines.
-    pub fn draw(&mut self, lines: &[String]) {
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub fn draw(&mut self, lines: &[String]) -> Result<()> {
+        let mut text = String::new();
         if self.terminal {
             if self.drawn > 0 {
-                print!("\x1b[{}A", self.drawn);
+                let _ = write!(text, "\x1b[{}A", self.drawn);
             }
             for line in lines {
-                println!("\x1b[2K{line}");
+                let _ = writeln!(text, "\x1b[2K{line}");
             }
             self.drawn = lines.len();
         } else {
             if self.plain_draws.is_multiple_of(PLAIN_EVERY) {
-                lines.iter().for_each(|line| println!("{line}"));
+                for line in lines {
+                    let _ = writeln!(text, "{line}");
+                }
             }
             self.plain_draws += 1;
         }
+        write(text)
     }
 }
 

@@ -1,15 +1,12 @@
 //! `howdah completions` and `howdah man`: what a shell and `man` want to know of the command line, made from
 //! the command line itself.
 
-use std::{
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Command;
 use clap_complete::Shell;
 
-use super::DONE;
+use super::{DONE, terminal::write_bytes};
 use crate::fault::{Fault, Result};
 
 /// Prints a shell's completions.
@@ -19,7 +16,7 @@ use crate::fault::{Fault, Result};
 pub fn completions(mut command: Command, shell: Shell) -> Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "howdah", &mut script);
-    io::stdout().write_all(&script).map_err(|error| Fault::io("standard output", &error))?;
+    write_bytes(&script)?;
     Ok(DONE)
 }
 
@@ -29,7 +26,7 @@ pub fn completions(mut command: Command, shell: Shell) -> Result<u8> {
 /// A page cannot be written.
 pub fn pages(command: &Command, folder: Option<&PathBuf>) -> Result<u8> {
     match folder {
-        None => io::stdout().write_all(&page(command)?).map_err(|error| Fault::io("standard output", &error))?,
+        None => write_bytes(&page(command)?)?,
         Some(folder) => {
             std::fs::create_dir_all(folder).map_err(|error| Fault::io(folder.display(), &error))?;
             write_pages(command, "howdah", folder)?;

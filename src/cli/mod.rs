@@ -19,6 +19,7 @@ use std::{ffi::OsString, path::Path};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::terminal::complain;
 use crate::{
     config::{self, Pipeline},
     fault::{Domain, Fault, Kind},
@@ -108,12 +109,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let quiet = matches!(arguments.command, Command::Demo(_));
     if let Err(complaint) = terminal::log(&arguments.log, arguments.log_json, quiet) {
-        eprintln!("howdah: {complaint}");
+        complain!("howdah: {complaint}");
         return USAGE;
     }
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Check(arguments) => Ok(check::run(&arguments)),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Archive(command) => archive::run(&command),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Table(command) => table::run(&command),
@@ -124,7 +125,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Man { dir } => manual::pages(&Arguments::command(), dir.as_ref()),
     };
     result.unwrap_or_else(|fault| {
-        eprintln!("howdah: {fault}");
+        complain!("howdah: {fault}");
         code_of(&fault)
     })
 }
@@ -151,7 +152,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Fault> {
 /// The pipelines of a file, for a look at what they made; `None` if it has complaints, which are said.
 fn pipelines(file: &Path) -> Option<Vec<Pipeline>> {
     config::load(&[file.to_owned()], &config::looking)
-        .inspect_err(|complaints| complaints.iter().for_each(|complaint| eprintln!("{complaint}")))
+        .inspect_err(|complaints| complaints.iter().for_each(|complaint| complain!("{complaint}")))
         .ok()
 }
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{COMPLAINTS, DONE, GAVE_UP};
+use super::{
+    COMPLAINTS, DONE, GAVE_UP,
+    terminal::{complain, counted},
+};
 use crate::{
     config,
     fault::Result,
@@ -38,8 +41,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let pipelines = match config::load(&arguments.files, &config::environment) {
         Ok(pipelines) => pipelines,
         Err(complaints) => {
-            complaints.iter().for_each(|complaint| eprintln!("{complaint}"));
-            eprintln!("{} complaints; `howdah check` lists them too", complaints.len());
+            complaints.iter().for_each(|complaint| complain!("{complaint}"));
+            complain!("{}; `howdah check` lists them too", counted(complaints.len() as u64, "complaint"));
             return Ok(COMPLAINTS);
         }
     };

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{DONE, block_on};
+use super::{
+    DONE, block_on,
+    terminal::{counted, say},
+};
 use crate::{
     fault::{Fault, Result},
     node::interrupted,
@@ -57,7 +60,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
             .await
             .map_err(|error| Fault::io(format!("listening on {}", arguments.listen), &error))?;
         let (served, work) = serve(listener, feed.clone(), options, interrupted())?;
-        println!("{} events at http://{}/v2/stream/recentchange", feed.events().len(), served.addr);
+        let events = counted(feed.events().len() as u64, "event");
+        say!("{events} at http://{}/v2/stream/recentchange", served.addr)?;
         work.await;
         Ok(DONE)
     })?

@@ -1,9 +1,55 @@
-//! What a person sees: log lines, progress bars on a terminal and plain lines elsewhere.
+//! What a person sees: answers, complaints, log lines, progress bars on a terminal and plain lines
+//! elsewhere.
+//!
+//! Whoever closes the pipe (`howdah table show … | head`) has read what they wanted: the rest of the
+//! output goes nowhere, and what the command is doing goes on to its end.
 
-use std::io::IsTerminal;
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
+
+use crate::fault::{Fault, Result};
+
+/// `say!(…)?`: one line of the answer, on standard output.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::terminal::write(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// `complain!(…)`: one line for the person, on standard error.
+macro_rules! complain {
+    ($($text:tt)*) => { $crate::cli::terminal::write_error(format_args!($($text)*)) };
+}
+
+pub(super) use {complain, say};
+
+/// Writes a piece of the answer as it is.
+///
+/// # Errors
+/// Standard output takes no more, like a file on a full disk; a closed pipe is none.
+pub fn write(text: impl fmt::Display) -> Result<()> {
+    write_bytes(text.to_string().as_bytes())
+}
+
+/// Writes bytes of the answer; see [`write`].
+///
+/// # Errors
+/// Those of [`write`].
+pub fn write_bytes(bytes: &[u8]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Fault::io("standard output", &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line for the person. Where standard error takes none there is nobody to tell.
+pub fn write_error(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// Sets up logging to standard error; once per process.
 ///
@@ -14,9 +60,9 @@ pub fn log(filter: &str, json: bool, quiet: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter:?}: {error}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(io::stderr().is_terminal());
     let set = if json { lines.json().try_init() } else { lines.try_init() };
     set.map_err(|error| error.to_string())
 }
@@ -31,7 +77,7 @@ pub struct Progress {
 impl Progress {
     /// Progress over `what`: `segments`.
     pub fn new(what: &'static str) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
             if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} {eta}") {
                 bar.set_style(style);
@@ -51,7 +97,7 @@ impl Progress {
             }
             None if done * 10 / total.max(1) > self.said || done == total => {
                 self.said = done * 10 / total.max(1);
-                eprintln!("{done}/{total} {}", self.what);
+                complain!("{done}/{total} {}", self.what);
             }
             None => {}
         }
@@ -77,6 +123,11 @@ pub fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// So many of these: `1 record`, `1,234 records`.
+pub fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

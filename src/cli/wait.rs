@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{COMPLAINTS, DONE, NOT_REACHABLE, block_on, parse_time, pipelines, table};
+use super::{
+    COMPLAINTS, DONE, NOT_REACHABLE, block_on, parse_time, pipelines, table,
+    terminal::{complain, say},
+};
 use crate::{
     config::parse_duration,
     fault::{Result, Retry},
@@ -55,7 +58,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         match tokio::time::timeout(timeout, waiting).await {
             Ok(done) => done.map(|()| DONE),
             Err(_) => {
-                eprintln!("howdah: {path} is not final until {} yet: {last}", rfc3339(arguments.until));
+                complain!("howdah: {path} is not final until {} yet: {last}", rfc3339(arguments.until));
                 Ok(NOT_REACHABLE)
             }
         }
@@ -74,8 +77,7 @@ async fn wait(store: &SharedStore, path: &StorePath, until: Millis, last: &mut S
             (Err(fault), _) if fault.retry == Retry::Never => return Err(fault),
             (Err(fault), _) => *last = fault.to_string(),
             (Ok(()), Some(snapshot)) if snapshot.shows_until(until) => {
-                println!("{path} is final until {}", rfc3339(until));
-                return Ok(());
+                return say!("{path} is final until {}", rfc3339(until));
             }
             (Ok(()), Some(snapshot)) => {
                 *last = match snapshot.final_until() {

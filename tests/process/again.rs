@@ -82,7 +82,7 @@ fn a_table_counted_from_the_archive_is_the_one_that_the_bus_would_have_given() {
     let range = ["--table", "edits", "--from", first, "--to", last, "--source"];
     let said = done(&pipeline, &data, &["table", "rebuild"], &[&range[..], &["auto"]].concat());
     let again = done(&pipeline, &data, &["table", "rebuild"], &[&range[..], &["archive"]].concat());
-    assert!(said.contains("hours corrected") && again.contains(": 0 hours corrected"), "{said}{again}");
+    assert!(said.contains(" corrected") && again.contains(": 0 hours corrected"), "{said}{again}");
 }
 
 /// When the hours begin that plain readers see.
@@ -133,7 +133,7 @@ fn an_archive_goes_onto_another_topic_and_mended_letters_back_to_theirs() {
     let listed = || done(&pipeline, &data, &["dead-letters", "list"], &[]);
     assert!(listed().contains(&format!("{letters} dead letters")), "{}", listed());
     let said = done(&pipeline, &data, &["dead-letters", "resend"], &["--all", "--reason", "oversized"]);
-    assert_eq!(said, format!("{letters} dead letters were sent again\n"));
+    assert_eq!(said, format!("{letters} dead letters sent again\n"));
     assert_eq!(listed(), "0 dead letters\n");
     let all = records(&data, TOPIC);
     let (before, sent) = all.split_at(taken.len());

@@ -145,6 +145,37 @@ async fn hours_become_final_by_what_another_replica_commits() {
     tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the hours before are final");
 }
 
+/// Nothing comes from its source; whoever empties the table beside it wants it counted all the same.
+#[actix::test]
+async fn a_table_replaced_beside_an_idle_aggregator_is_counted_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bus, store) = (bus(folder.path()).await, Watched::new(false));
+    send(&bus, (0..10).map(|n| text((SystemClock.now() - n, "enwiki")))).await;
+    for commit_interval in [Duration::from_millis(5), Duration::from_secs(3_600)] {
+        let settings = table::Settings { commit_interval, ..settings() };
+        let parts = parts(settings.clone(), bus.clone(), &store);
+        let mut tree = tree();
+        let aggregator = child(&mut tree, "edits", move |life| Aggregator::new(life, parts.clone()));
+        let root = start(tree);
+        drain(&aggregator, BTreeMap::from([(0, 10)])).await;
+        let counted = view(&store).await.rows;
+        assert!(!counted.is_empty());
+        let lane = table::LaneId { topic: bus.topic(&"t".into()).await.unwrap().unwrap().id, partition: 0 };
+        table::replace(&settings, &*store, &testing::NoPause, &[(lane, 0)], SystemClock.now()).await.unwrap();
+        // By itself at the next interval, and at an ordered end whenever that is.
+        let again = async {
+            if commit_interval > Duration::from_secs(1) {
+                drain(&aggregator, BTreeMap::from([(0, 10)])).await;
+            }
+            while view(&store).await.rows != counted {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), again).await.expect("it is counted again");
+        drop(root);
+    }
+}
+
 #[actix::test]
 async fn a_table_of_another_topic_of_the_same_name_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();

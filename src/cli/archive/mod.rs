@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     COMPLAINTS, DONE, LOSS, block_on, pipelines,
-    terminal::{Progress, grouped},
+    terminal::{Progress, complain, counted, say},
 };
 use crate::{
     archive::{
@@ -72,9 +72,11 @@ pub fn run(command: &Command) -> Result<u8> {
     }
     if arguments.json {
         let text = serde_json::to_string_pretty(&reports).map_err(|error| Fault::internal(error.to_string()))?;
-        println!("{text}");
+        say!("{text}")?;
     } else {
-        reports.iter().for_each(|(name, report)| print(name, report, arguments.deep));
+        for (name, report) in &reports {
+            print(name, report, arguments.deep)?;
+        }
     }
     Ok(if reports.iter().all(|(_, report)| report.findings.is_empty()) { DONE } else { LOSS })
 }
@@ -89,7 +91,7 @@ pub async fn verify(pipeline: &Pipeline, deep: bool) -> Result<Vec<(String, Repo
         Ok(bus) => (Some(bus), None),
         // Then above all one has to know of the archive.
         Err(fault) => {
-            eprintln!("howdah: without the bus nothing is compared with it: {fault}");
+            complain!("howdah: without the bus nothing is compared with it: {fault}");
             (None, Some(fault).filter(|fault| fault.kind == Kind::Lost))
         }
     };
@@ -119,7 +121,10 @@ pub async fn verify(pipeline: &Pipeline, deep: bool) -> Result<Vec<(String, Repo
 }
 
 /// Prints a report for a person.
-pub fn print(name: &str, report: &Report, deep: bool) {
+///
+/// # Errors
+/// Those of standard output.
+pub fn print(name: &str, report: &Report, deep: bool) -> Result<()> {
     for finding in &report.findings {
         let what = match finding.what {
             What::Lost => "LOST",
@@ -128,18 +133,18 @@ pub fn print(name: &str, report: &Report, deep: bool) {
             What::Broken => "BROKEN CHAIN",
             What::Altered => "ALTERED",
         };
-        println!("{what} {}: {}", finding.place, finding.detail);
+        say!("{what} {}: {}", finding.place, finding.detail)?;
     }
     let depth = if deep {
-        format!("every byte read, {} lines compared with the bus", grouped(report.compared))
+        format!("every byte read, {} compared with the bus", counted(report.compared, "line"))
     } else {
         "chain and places checked; --deep reads every byte".to_owned()
     };
     let verdict = if report.findings.is_empty() { "whole" } else { "NOT whole" };
-    println!(
-        "{name}: {verdict}: {} segments, {} lines, {} bytes ({depth})",
-        grouped(report.segments),
-        grouped(report.lines),
-        grouped(report.bytes)
-    );
+    say!(
+        "{name}: {verdict}: {}, {}, {} ({depth})",
+        counted(report.segments, "segment"),
+        counted(report.lines, "line"),
+        counted(report.bytes, "byte")
+    )
 }

@@ -10,7 +10,10 @@ use crate::{
         replay::{Replay, Replayed, identities},
     },
     bus::{Cleanup, TopicInfo, TopicSpec},
-    cli::{COMPLAINTS, DONE, LOSS, block_on, parse_time, pipelines, terminal::grouped},
+    cli::{
+        COMPLAINTS, DONE, LOSS, block_on, parse_time, pipelines,
+        terminal::{complain, counted, grouped, say},
+    },
     config::{Pipeline, StageKind},
     fault::{Fault, Result},
     model::{Millis, TopicId, TopicName},
@@ -56,15 +59,16 @@ pub fn run(arguments: &Replaying) -> Result<u8> {
     let replayed = block_on(replay(pipeline, settings, arguments))??;
     for (partition, hole) in &replayed.gaps {
         let (topic, from, to) = (&settings.topic, hole.from, hole.to);
-        eprintln!(
+        complain!(
             "howdah: the archive of {topic}-{partition} has no offsets [{from}, {to}): `howdah archive verify` says more"
         );
     }
     let letters = match replayed.letters {
         0 => String::new(),
-        letters => format!("; {} were dead letters and are no lines", grouped(letters)),
+        letters => format!("; without {}, which are no lines", counted(letters, "dead letter")),
     };
-    println!("{} records of {} are on {} again{letters}", grouped(replayed.records), settings.path, arguments.onto);
+    let records = counted(replayed.records, "record");
+    say!("{records} of {} put onto {}{letters}", settings.path, arguments.onto)?;
     Ok(if replayed.gaps.is_empty() { DONE } else { LOSS })
 }
 
@@ -119,7 +123,7 @@ async fn replay(pipeline: &Pipeline, settings: &archive::Settings, arguments: &R
     let progress = |records: u64| {
         if records >= said + 100_000 {
             said = records;
-            eprintln!("{} records", grouped(records));
+            complain!("{} records", grouped(records));
         }
     };
     replay.run(&store, settings, of, &mut *producer, progress).await

@@ -4,14 +4,16 @@ mod resend;
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
     path::{Path, PathBuf},
 };
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{COMPLAINTS, DONE, block_on, pipelines};
+use super::{
+    COMPLAINTS, DONE, block_on, pipelines,
+    terminal::{counted, say, write_bytes},
+};
 use crate::{
     bus::{
         letters::{ACTOR, DETAIL, FILE, KEY, REASON, TIME},
@@ -164,15 +166,15 @@ fn list(letters: &[Letter], json: bool) -> Result<()> {
     for letter in letters {
         if json {
             let line = serde_json::to_string(letter).map_err(|error| Fault::internal(error.to_string()))?;
-            println!("{line}");
+            say!("{line}")?;
         } else {
             let Letter { time, topic, coordinate, reason, detail, bytes, file, .. } = letter;
             let where_to = file.as_ref().map_or_else(|| format!("{bytes} bytes"), |file| format!("in {file}"));
-            println!("{time} {topic} {coordinate} {reason} ({where_to}): {detail}");
+            say!("{time} {topic} {coordinate} {reason} ({where_to}): {detail}")?;
         }
     }
     if !json {
-        println!("{} dead letters", letters.len());
+        say!("{}", counted(letters.len() as u64, "dead letter"))?;
     }
     Ok(())
 }
@@ -186,5 +188,5 @@ fn show(letters: &[Letter], coordinate: &str, pipeline: &Path) -> Result<()> {
         None => letter.payload.to_vec(),
         Some(file) => std::fs::read(file).map_err(|error| Fault::io(file, &error))?,
     };
-    io::stdout().write_all(&payload).map_err(|error| Fault::io("standard output", &error))
+    write_bytes(&payload)
 }

@@ -1,6 +1,6 @@
 //! `howdah dead-letters resend`: payloads back onto their topic.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
@@ -8,7 +8,10 @@ use clap::Args;
 use super::{Letter, of};
 use crate::{
     bus::{Outgoing, letters},
-    cli::{COMPLAINTS, DONE, block_on, pipelines},
+    cli::{
+        COMPLAINTS, DONE, block_on, pipelines,
+        terminal::{counted, say},
+    },
     config::Pipeline,
     fault::{Fault, Result},
     model::{Partition, TopicName},
@@ -46,25 +49,33 @@ pub struct Resending {
 /// `User` for a letter that is not there or would become one again; those of the bus.
 pub fn run(arguments: &Resending) -> Result<u8> {
     let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
-    let (mut sent, mut known) = (0, 0);
+    let (mut named, mut reasons) = (0, BTreeSet::new());
+    let mut chosen = Vec::new();
     for pipeline in &pipelines {
-        let letters = block_on(of(pipeline))??;
-        let named = |letter: &&Letter| arguments.all || arguments.coordinates.contains(&letter.coordinate);
-        let wanted = |letter: &&Letter| arguments.reason.as_ref().is_none_or(|reason| *reason == letter.reason);
-        let named: Vec<_> = letters.iter().filter(named).collect();
-        known += named.len();
-        let letters: Vec<_> = named.into_iter().filter(wanted).collect();
+        let mut letters = block_on(of(pipeline))??;
+        letters.retain(|letter| arguments.all || arguments.coordinates.contains(&letter.coordinate));
+        named += letters.len();
+        reasons.extend(letters.iter().map(|letter| letter.reason.clone()));
+        letters.retain(|letter| arguments.reason.as_ref().is_none_or(|reason| *reason == letter.reason));
+        chosen.push((pipeline, letters));
+    }
+    let list = format!("`howdah dead-letters list {}` names them", arguments.file.display());
+    if named < arguments.coordinates.len() {
+        return Err(Fault::user(format!("{named} of {} letters are there; {list}", arguments.coordinates.len())));
+    }
+    if let Some(reason) = arguments.reason.as_ref().filter(|reason| named > 0 && !reasons.contains(*reason)) {
+        let reasons: Vec<_> = reasons.into_iter().collect();
+        return Err(Fault::user(format!("no letter's reason is {reason}; there are: {}; {list}", reasons.join(", "))));
+    }
+    let mut sent = 0;
+    for (pipeline, letters) in chosen {
         sent += block_on(send(pipeline, &letters, arguments))??;
     }
-    if known < arguments.coordinates.len() {
-        let text = format!("{known} of {} letters are there", arguments.coordinates.len());
-        return Err(Fault::user(format!("{text}; `howdah dead-letters list {}` names them", arguments.file.display())));
-    }
-    println!("{sent} dead letters were sent again");
+    say!("{} sent again", counted(sent as u64, "dead letter"))?;
     Ok(DONE)
 }
 
-async fn send(pipeline: &Pipeline, letters: &[&Letter], arguments: &Resending) -> Result<usize> {
+async fn send(pipeline: &Pipeline, letters: &[Letter], arguments: &Resending) -> Result<usize> {
     if letters.is_empty() {
         return Ok(0);
     }

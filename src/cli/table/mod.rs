@@ -11,7 +11,10 @@ use clap::{Args, Subcommand};
 
 pub use totals::totals;
 
-use super::{COMPLAINTS, DONE, block_on, pipelines};
+use super::{
+    COMPLAINTS, DONE, block_on, pipelines,
+    terminal::{say, write},
+};
 use crate::{
     config::{Pipeline, StageKind, StoreSettings},
     fault::{Fault, Result},
@@ -102,9 +105,9 @@ fn show(arguments: &Showing) -> Result<u8> {
     for pipeline in &pipelines {
         for (name, view) in block_on(show::views(pipeline))?? {
             match view {
-                None => println!("{name}: there is no table yet"),
-                Some(view) if arguments.json => println!("{}", show::json(&name, &view)?),
-                Some(view) => show::print(&name, &view, arguments.last),
+                None => say!("{name}: there is no table yet")?,
+                Some(view) if arguments.json => say!("{}", show::json(&name, &view)?)?,
+                Some(view) => show::print(&name, &view, arguments.last)?,
             }
         }
     }
@@ -121,7 +124,7 @@ fn ddl(arguments: &Statements) -> Result<u8> {
             if let StageKind::Aggregator(settings) = &stage.kind {
                 let url = format!("{}{}", base.trim_end_matches('/'), settings.path);
                 let columns = Definition::of(settings).columns();
-                print!("{}", ddl::statements(arguments.dialect, settings, &columns, &url));
+                write(ddl::statements(arguments.dialect, settings, &columns, &url))?;
             }
         }
     }

@@ -8,7 +8,10 @@ use super::{super::parse_time, find};
 use crate::{
     archive::BackedBus,
     bus::{SharedBus, TopicInfo},
-    cli::{COMPLAINTS, DONE, block_on, pipelines, terminal::grouped},
+    cli::{
+        COMPLAINTS, DONE, block_on, pipelines,
+        terminal::{complain, counted, grouped, say},
+    },
     config::{Pipeline, show_duration},
     fault::{Fault, Result},
     model::{Clock, Doubling, Millis, SystemClock},
@@ -108,23 +111,25 @@ async fn hours(
     while from < range.end {
         let rebuilt = keeper.rebuild(topic, &(from..range.end), &source).await?;
         for hour in &rebuilt.changed {
-            println!("{hour}: other rows than before");
+            say!("{hour}: other rows than before")?;
         }
         for (lane, hole) in &rebuilt.gaps {
             let (name, partition) = (&topic.name, lane.partition);
-            eprintln!(
+            complain!(
                 "howdah: offsets [{}, {}) of {name}-{partition} are gone, and may have belonged to it",
-                hole.from, hole.to
+                hole.from,
+                hole.to
             );
         }
         (changed, same) = (changed + rebuilt.changed.len() as u64, same + rebuilt.same);
-        println!("{} to {}: {} records read", rfc3339(from), rfc3339(rebuilt.until), grouped(rebuilt.records));
+        let read = counted(rebuilt.records, "record");
+        say!("{} to {}: {read} read", rfc3339(from), rfc3339(rebuilt.until))?;
         from = rebuilt.until;
     }
-    println!("{}: {changed} hours corrected, {same} were right", settings.path);
+    say!("{}: {} corrected, {same} right", settings.path, counted(changed, "hour"))?;
     if changed > 0 {
         let history = show_duration(settings.history);
-        println!("Readers of its log see the correction now; readers of plain files once history ({history}) is over.");
+        say!("Readers of its log see the correction now; readers of plain files once history ({history}) is over.")?;
     }
     Ok(())
 }
@@ -142,10 +147,9 @@ async fn all(
             Some(backed) => backed.begin(topic, partition).await?,
             None => bus.watermarks(topic, partition).await?.low,
         };
-        println!("partition {partition} is counted from offset {} on", grouped(offset));
+        say!("partition {partition} is counted from offset {} on", grouped(offset))?;
         begin.push((LaneId { topic: topic.id, partition }, offset));
     }
     replace(settings, &*store, &Doubling::default(), &begin, SystemClock.now()).await?;
-    println!("{} is empty now; `howdah run` with this file counts it again", settings.path);
-    Ok(())
+    say!("{} is empty now; `howdah run` with this file counts it again", settings.path)
 }

@@ -1,6 +1,7 @@
 //! `howdah table show`: the newest rows of a live table, and how far it stands.
 
 use crate::{
+    cli::terminal::{counted, say},
     config::{Pipeline, StageKind},
     fault::{Fault, Result},
     node,
@@ -23,19 +24,23 @@ pub(super) async fn views(pipeline: &Pipeline) -> Result<Vec<(String, Option<Vie
 }
 
 /// Prints the newest windows for a person.
-pub(super) fn print(name: &str, view: &View, last: usize) {
+///
+/// # Errors
+/// Those of standard output.
+pub(super) fn print(name: &str, view: &View, last: usize) -> Result<()> {
     let mut starts: Vec<_> = view.rows.iter().map(|row| row.window_start).collect();
     starts.dedup();
     let from = starts.iter().rev().nth(last.saturating_sub(1)).copied().unwrap_or(i64::MIN);
-    println!("{name}: version {}, {} rows in {} windows", view.version, view.rows.len(), starts.len());
+    let (rows, windows) = (counted(view.rows.len() as u64, "row"), counted(starts.len() as u64, "window"));
+    say!("{name}: version {}, {rows} in {windows}", view.version)?;
     for (lane, positions) in &view.positions {
         let watermark = positions.watermark.map_or("none".to_owned(), rfc3339);
-        println!("  partition {}: up to offset {}, watermark {watermark}", lane.partition, positions.next);
+        say!("  partition {}: up to offset {}, watermark {watermark}", lane.partition, positions.next)?;
     }
     if let Some(until) = view.final_until {
-        println!("  final until {}", rfc3339(until));
+        say!("  final until {}", rfc3339(until))?;
     }
-    println!("{}", headings(&view.columns).join("\t"));
+    say!("{}", headings(&view.columns).join("\t"))?;
     for row in view.rows.iter().filter(|row| row.window_start >= from) {
         let mut line = vec![rfc3339(row.window_start), rfc3339(row.window_start + view.columns.window)];
         line.extend(row.keys.iter().cloned());
@@ -44,8 +49,9 @@ pub(super) fn print(name: &str, view: &View, last: usize) {
             Cell::Double(number) => number.to_string(),
             Cell::Null => String::new(),
         }));
-        println!("{}", line.join("\t"));
+        say!("{}", line.join("\t"))?;
     }
+    Ok(())
 }
 
 fn headings(columns: &Columns) -> Vec<String> {
