@@ -55,7 +55,8 @@ pub fn check_writable(folder: &Path) -> Result<()> {
     match probed {
         Err(fault) if fault.domain == Domain::User => {
             let uid = rustix::process::geteuid().as_raw();
-            Err(Fault::user(format!("{fault}; folder {} must be writable for uid {uid}", folder.display())))
+            let text = format!("{fault}; folder {} must be writable for uid {uid}", folder.display());
+            Err(Fault::user(text).retry(fault.retry))
         }
         _ => Ok(()),
     }

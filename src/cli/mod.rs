@@ -1,7 +1,7 @@
 //! The command line: one file a command; each parses, calls and prints.
 //!
 //! Exit codes: 0 done, 1 complaints, 2 usage, 3 not reachable, 4 loss found, 70 supervision gave
-//! up.
+//! up. After 1 and 2 somebody has to change something that was written; after 3 the same may work later.
 
 mod archive;
 mod check;
@@ -22,17 +22,17 @@ use clap::{CommandFactory, Parser, Subcommand};
 use self::terminal::complain;
 use crate::{
     config::{self, Pipeline},
-    fault::{Domain, Fault, Kind},
+    fault::{Domain, Fault, Kind, Retry},
     model::Millis,
 };
 
 /// Everything was done.
 pub const DONE: u8 = 0;
-/// The configuration has complaints.
+/// The pipeline file has complaints, or what was asked for is not there or not possible.
 pub const COMPLAINTS: u8 = 1;
 /// The command line is not one of ours.
 pub const USAGE: u8 = 2;
-/// A service, disk or folder could not be reached.
+/// A service, disk or folder could not be reached, or is in use.
 pub const NOT_REACHABLE: u8 = 3;
 /// Records are lost, or bytes are not what they should be.
 pub const LOSS: u8 = 4;
@@ -42,9 +42,9 @@ pub const GAVE_UP: u8 = 70;
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done
-  1   the configuration has complaints
+  1   complaints: about the pipeline file, or about what was asked for
   2   usage
-  3   a service, disk or folder could not be reached
+  3   a service, disk or folder could not be reached, or is in use
   4   loss found
   70  supervision gave up";
 
@@ -132,11 +132,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 
 /// The exit code that a fault means.
 fn code_of(fault: &Fault) -> u8 {
-    match (fault.kind, fault.domain) {
-        (Kind::Lost, _) => LOSS,
-        (_, Domain::User | Domain::Data) => COMPLAINTS,
-        (_, Domain::External) => NOT_REACHABLE,
-        (_, Domain::Internal) => GAVE_UP,
+    match (fault.kind, fault.domain, fault.retry) {
+        (Kind::Lost, ..) => LOSS,
+        (_, Domain::User | Domain::Data, Retry::Never) => COMPLAINTS,
+        (_, Domain::External | Domain::User | Domain::Data, _) => NOT_REACHABLE,
+        (_, Domain::Internal, _) => GAVE_UP,
     }
 }
 

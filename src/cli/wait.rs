@@ -9,11 +9,11 @@ use super::{
     terminal::{complain, say},
 };
 use crate::{
-    config::parse_duration,
+    config::{Pipeline, parse_duration},
     fault::{Result, Retry},
     model::Millis,
     node,
-    store::{SharedStore, StorePath},
+    store::StorePath,
     table::{Snapshot, window::rfc3339},
 };
 
@@ -51,9 +51,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let (pipeline, settings) = table::find(&pipelines, &arguments.table, &arguments.file)?;
     let path = &settings.path;
     block_on(async {
-        let store = node::open_store_to_read(&pipeline.store).await?;
         let mut last = "there is no table yet".to_owned();
-        let waiting = wait(&store, path, arguments.until, &mut last);
+        let waiting = wait(pipeline, path, arguments.until, &mut last);
         let Some(timeout) = arguments.timeout else { return waiting.await.map(|()| DONE) };
         match tokio::time::timeout(timeout, waiting).await {
             Ok(done) => done.map(|()| DONE),
@@ -66,13 +65,19 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
 }
 
 /// Looks again and again until everything before `until` is final; `last` says what it saw last.
-async fn wait(store: &SharedStore, path: &StorePath, until: Millis, last: &mut String) -> Result<()> {
+async fn wait(pipeline: &Pipeline, path: &StorePath, until: Millis, last: &mut String) -> Result<()> {
     let mut snapshot: Option<Snapshot> = None;
     loop {
-        let looked = match &mut snapshot {
-            Some(snapshot) => snapshot.follow(&**store).await,
-            None => Snapshot::load(&**store, path).await.map(|loaded| snapshot = loaded),
+        // Whoever waits may be there before the pipeline has ever run.
+        let looked = async {
+            let store = node::open_store_to_read(&pipeline.store).await?;
+            match &mut snapshot {
+                Some(snapshot) => snapshot.follow(&*store).await?,
+                None => snapshot = Snapshot::load(&*store, path).await?,
+            }
+            Ok(())
         };
+        let looked: Result<()> = looked.await;
         match (looked, &snapshot) {
             (Err(fault), _) if fault.retry == Retry::Never => return Err(fault),
             (Err(fault), _) => *last = fault.to_string(),

@@ -43,6 +43,7 @@ pub use complaint::Complaint;
 use complaint::{Place, Sink};
 pub use quantity::{parse_duration, show_duration, show_size};
 pub use schema::schema;
+pub use values::topic as parse_topic;
 
 use crate::{
     archive,

@@ -28,6 +28,7 @@ use crate::{
         Life, Ref, Spec, Threads, Tree,
         policy::{Backoff, Intensity, Strategy, Supervision},
     },
+    table::{self, Definition},
     vitals::Vitals,
 };
 
@@ -149,6 +150,11 @@ pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
             if let StageKind::Collector(settings) = &stage.kind {
                 disk::check_writable(&settings.spool.path)
                     .map_err(|fault| fault.at(format!("spool of {}", stage.id)))?;
+            }
+        }
+        for stage in &pipeline.stages {
+            if let StageKind::Aggregator(settings) = &stage.kind {
+                table::check_definition(&*store, &settings.path, &Definition::of(settings)).await?;
             }
         }
         for topic in &pipeline.topics {

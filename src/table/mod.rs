@@ -50,7 +50,7 @@ use std::time::Duration;
 
 pub use committer::{Committer, Proposal};
 pub use definition::{Column, Columns, Definition, Op, complaints};
-pub use delta::{LaneId, Outcome, Positions, Snapshot};
+pub use delta::{LaneId, Outcome, Positions, Snapshot, check_definition};
 pub use keeper::{Keeper, Kept};
 pub use lane::{Lane, Sealed, Taken};
 pub use rebuild::{Rebuilt, Source, replace};

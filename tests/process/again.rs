@@ -11,7 +11,7 @@ use howdah::{
 
 use super::harness::{
     ARCHIVE, LETTERS, Running, Served, TABLE, TOPIC, block_on, changed_pipeline, command, finish, judge_archive,
-    judge_table, make_events, records, tempdir, wait_for,
+    judge_table, make_events, records, repository, tempdir, wait_for,
 };
 
 fn ends(data: &Path, topic: &str) -> Watermarks {
@@ -29,6 +29,12 @@ fn done(pipeline: &Path, data: &Path, before: &[&str], after: &[&str]) -> String
     let (code, out, err) = finish(command(&arguments).env("HOWDAH_DATA", data));
     assert_eq!(code, 0, "{arguments:?}: {out}{err}");
     out
+}
+
+/// The rows of each table in what `table show --json` says.
+fn rows(shown: &str) -> Vec<serde_json::Value> {
+    let table = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["rows"].take();
+    shown.lines().map(table).collect()
 }
 
 fn values(records: &[Record]) -> Vec<&[u8]> {
@@ -73,8 +79,7 @@ fn a_table_counted_from_the_archive_is_the_one_that_the_bus_would_have_given() {
     let mut howdah = Running::start(&pipeline, &data, &served.url, &log);
     howdah.await_line(&["connected"]);
     howdah.terminate_in_order();
-    let rows = |text: &str| text.split("\"rows\":").map(str::to_owned).collect::<Vec<_>>().pop();
-    assert_eq!(rows(&shown()), rows(&counted));
+    assert!(rows(&shown()) == rows(&counted), "counted once more: {}\nbefore: {counted}", shown());
 
     // Final hours, late events and all.
     let hours = final_hours(&data);
@@ -83,6 +88,64 @@ fn a_table_counted_from_the_archive_is_the_one_that_the_bus_would_have_given() {
     let said = done(&pipeline, &data, &["table", "rebuild"], &[&range[..], &["auto"]].concat());
     let again = done(&pipeline, &data, &["table", "rebuild"], &[&range[..], &["archive"]].concat());
     assert!(said.contains(" corrected") && again.contains(": 0 hours corrected"), "{said}{again}");
+}
+
+#[test]
+fn what_is_not_there_or_other_than_the_settings_say_is_told_apart_by_exit_codes() {
+    let folder = tempdir();
+    let data = folder.path().join("data");
+    let pipeline = changed_pipeline(folder.path(), &[]);
+    let file = pipeline.to_str().unwrap();
+    let answer = |arguments: &[&str]| finish(command(arguments).env("HOWDAH_DATA", &data));
+    let absent = |arguments: &[&str], words: &str| {
+        let (code, out, err) = answer(arguments);
+        assert_eq!((code, out.as_str()), (3, ""), "{arguments:?}: {err}");
+        assert!(err.contains(words) && err.contains("`howdah run` makes it"), "{arguments:?}: {err}");
+        assert!(!data.exists(), "{arguments:?} made something");
+    };
+    absent(&["table", "show", file], "there is no folder");
+    absent(&["archive", "verify", file], "there is no folder");
+    absent(&["dead-letters", "list", file], "there is no bus");
+    absent(&["table", "rebuild", file, "--table", "edits", "--all"], "there is no bus");
+    let until = ["--until", "2015-09-12T15:00:00Z", "--timeout", "1s"];
+    let (code, _, err) = answer(&[&["wait", file, "--table", "edits"][..], &until].concat());
+    assert!(code == 3 && err.contains("there is no folder"), "{err}");
+
+    let events = repository("data/recentchange-2015-09-12.ndjson.gz");
+    let served = Served::start(&events, Options::default());
+    let log = folder.path().join("log");
+    let mut howdah = Running::start(&pipeline, &data, &served.url, &log);
+    howdah.await_records(&data, TOPIC, served.total);
+    howdah.terminate_in_order();
+    judge_table(&events, &data, &[]);
+    let counted = rows(&answer(&["table", "show", "--json", file]).1);
+    let (code, _, err) = answer(&["archive", "replay", file, "--onto", "bad name!"]);
+    assert!(code == 2 && err.contains("bad name!"), "{code}: {err}");
+
+    // Whoever read as much as they wanted closes the pipe.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut show = command(&["table", "show", file]);
+    let child = show.env("HOWDAH_DATA", &data).stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8(ended.stderr).unwrap()), (Some(0), String::new()));
+
+    // Another table than the settings mean is refused before anything starts.
+    let (old, new) = ("lateness = \"10m\"", "lateness = \"20m\"");
+    let text = fs::read_to_string(&pipeline).unwrap();
+    let at = text.find(old).unwrap();
+    fs::write(&pipeline, [&text[..at], new, &text[at + old.len()..]].concat()).unwrap();
+    let (code, _, err) = finish(command(&["run", file]).env("HOWDAH_DATA", &data));
+    assert_eq!(code, 1, "{err}");
+    for words in ["wiki_edits_minute", "lateness_ms is 600000, not 1200000", "a new path", "--all", "its settings"] {
+        assert!(err.contains(words), "{words}: {err}");
+    }
+    done(&pipeline, &data, &["table", "rebuild"], &["--table", "edits", "--all"]);
+    let mut howdah = Running::start(&pipeline, &data, &served.url, &log);
+    howdah.await_line(&["connected"]);
+    howdah.terminate_in_order();
+    let again = rows(&answer(&["table", "show", "--json", file]).1);
+    assert!(again == counted, "counted once more: {again:?}\nbefore: {counted:?}");
 }
 
 /// When the hours begin that plain readers see.

@@ -145,7 +145,7 @@ fn a_second_process_on_the_same_folder_is_refused_and_the_first_goes_on() {
 
     let mut run = command(&["run", pipeline().to_str().unwrap()]);
     let (code, out, err) = finish(run.env("HOWDAH_DATA", &data).env("WIKIMEDIA_URL", &served.url));
-    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert_eq!((code, out.as_str()), (3, ""), "{err}");
     let words =
         format!("this bus is in use by another howdah (process {}): stop it, or give this one a folder", first.id());
     assert!(err.contains(&words) && err.contains(data.join("bus").to_str().unwrap()), "{err}");

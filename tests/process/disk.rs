@@ -100,7 +100,7 @@ fn folders_that_cannot_be_written_are_named() {
         let mut run = command(&["run", pipeline.to_str().unwrap()]);
         run.env("HOWDAH_DATA", &data);
         let ended = Running::spawn(run, &folder.path().join("log")).end();
-        assert_eq!(ended.status.code(), Some(1), "{unwritable}: {}", ended.log);
+        assert_eq!(ended.status.code(), Some(3), "{unwritable}: {}", ended.log);
         // "<data>/./bus" when everything is unwritable: the path as the pipeline spells it.
         let named = data.join(named).display().to_string();
         assert!(ended.log.contains(&named) && ended.log.contains(words), "{unwritable}: {}", ended.log);

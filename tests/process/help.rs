@@ -27,7 +27,7 @@ fn every_command_shows_an_example_that_begins_with_howdah() {
     }
     let (code, out, _) = finish(&mut command(&["--help"]));
     assert_eq!(code, 0);
-    for line in ["0   done", "1   the configuration has complaints", "2   usage", "4   loss found"] {
+    for line in ["0   done", "1   complaints", "2   usage", "3   a service, disk or folder", "4   loss found"] {
         assert!(out.contains(line), "{line}\n{out}");
     }
     let (code, out, _) = finish(&mut command(&["--version"]));

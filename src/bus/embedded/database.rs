@@ -92,7 +92,8 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
                 "{}: this bus is in use by another howdah (process {}): stop it, or give this one a folder of its own",
                 folder.display(),
                 if holder.is_empty() { "unknown" } else { &holder },
-            )))
+            ))
+            .retry(Retry::Backoff))
         }
         Err(error) => Err(at(error.into())),
     }
@@ -138,7 +139,8 @@ pub(super) fn open_writer(folder: &Path) -> Result<Connection> {
 pub(super) fn open_reader(folder: &Path) -> Result<Connection> {
     let file = file_of(folder);
     if !file.exists() {
-        return Err(Fault::user(format!("{}: there is no bus", file.display())));
+        let text = format!("{}: there is no bus; `howdah run` makes it", file.display());
+        return Err(Fault::user(text).retry(Retry::Backoff));
     }
     let open = || -> Result<Connection, Trouble> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

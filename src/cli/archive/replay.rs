@@ -14,7 +14,7 @@ use crate::{
         COMPLAINTS, DONE, LOSS, block_on, parse_time, pipelines,
         terminal::{complain, counted, grouped, say},
     },
-    config::{Pipeline, StageKind},
+    config::{Pipeline, StageKind, parse_topic},
     fault::{Fault, Result},
     model::{Millis, TopicId, TopicName},
     node,
@@ -26,8 +26,8 @@ pub struct Replaying {
     /// The pipeline whose archive is meant
     file: PathBuf,
     /// The topic to write to; it is made if there is none, with as many partitions as the archive has
-    #[arg(long, value_name = "TOPIC")]
-    onto: String,
+    #[arg(long, value_name = "TOPIC", value_parser = parse_topic)]
+    onto: TopicName,
     /// The archiver's name in the file, if there are several
     #[arg(long, value_name = "NAME")]
     archive: Option<String>,
@@ -97,7 +97,7 @@ async fn replay(pipeline: &Pipeline, settings: &archive::Settings, arguments: &R
     let store = node::open_store_to_read(&pipeline.store).await?;
     let bus = node::open_bus(&pipeline.bus)?;
     let of = identity(&identities(&*store, settings).await?, settings, arguments)?;
-    let name = TopicName::from(arguments.onto.as_str());
+    let name = arguments.onto.clone();
     let onto: TopicInfo = match bus.topic(&name).await? {
         Some(onto) if onto.id == of.0 && !arguments.twice => {
             return Err(Fault::user(format!(

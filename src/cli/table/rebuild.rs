@@ -65,8 +65,9 @@ pub fn run(arguments: &Rebuilding) -> Result<u8> {
     let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
     let (pipeline, settings) = find(&pipelines, &arguments.table, &arguments.file)?;
     block_on(async {
-        let store = node::open_store(&pipeline.store).await?;
+        // The bus first: where there is none, no folder is made for a store either.
         let bus = node::open_bus_read_only(&pipeline.bus)?;
+        let store = node::open_store(&pipeline.store).await?;
         let topic = bus.topic(&settings.topic).await?;
         let topic = topic.ok_or_else(|| Fault::user(format!("topic {} does not exist", settings.topic)))?;
         let archive = node::archive_of(pipeline, &settings.topic);

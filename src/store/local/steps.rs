@@ -17,7 +17,7 @@ use super::{
     super::{Entry, Put, Renamed, StorePath},
     disk::{Disk, Moved},
 };
-use crate::fault::{Fault, Kind, Result};
+use crate::fault::{Fault, Kind, Result, Retry};
 
 /// What is known of the folders of a store, so that the hot paths neither make nor sync anything
 /// twice.
@@ -55,11 +55,15 @@ impl Steps {
 
     fn over(disk: Disk, root: PathBuf, writable: bool) -> Result<Self> {
         let meta = fs::metadata(&root).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Fault::user(format!("local store: there is no folder {}", root.display())),
+            ErrorKind::NotFound => {
+                let text = format!("local store: there is no folder {}; `howdah run` makes it", root.display());
+                Fault::user(text).retry(Retry::Backoff)
+            }
             _ => fault("opening", &root, &e),
         })?;
         if !meta.is_dir() {
-            return Err(Fault::user(format!("local store: {} is no folder", root.display())));
+            let text = format!("local store: {} is no folder", root.display());
+            return Err(Fault::user(text).retry(Retry::Backoff));
         }
         Ok(Self { disk, root, device: meta.dev(), writable, folders: Mutex::default() })
     }

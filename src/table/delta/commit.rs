@@ -125,6 +125,18 @@ pub async fn create(
     Ok(snapshot)
 }
 
+/// Refuses settings by which the table at this path is not made, if there is one and it can be read: what
+/// cannot is for those to deal with who open it.
+///
+/// # Errors
+/// `User`, with the three ways on.
+pub async fn check_definition(store: &dyn Store, table: &StorePath, definition: &Definition) -> Result<()> {
+    match Snapshot::load(store, table).await {
+        Ok(Some(snapshot)) => same_definition(&snapshot, definition),
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
 /// Commits; `snapshot` is what the outcome was judged by, or newer.
 ///
 /// The same change may be given again after a fault: if it had landed, that is seen.

@@ -49,7 +49,7 @@ use uuid::Uuid;
 
 pub use actions::FileFacts;
 pub use closing::{Close, Swap};
-pub use commit::{Change, Outcome, Verdict, commit, create};
+pub use commit::{Change, Outcome, Verdict, check_definition, commit, create};
 pub use hourfile::HourFile;
 pub use lanes::{LaneChange, Lanes, NewFile};
 pub use rebuilding::{Rebuild, Replace};
