@@ -253,6 +253,9 @@ impl Archiver {
             tracing::info!(actor = %self.life.id, start = entry.start, next = entry.next, "another writer was first, going on from its segment");
             return;
         }
+        if let Some(file) = &entry.target {
+            tracing::info!(actor = %self.life.id, file, lines = entry.count, bytes = entry.bytes, "archived");
+        }
         vitals.records_out.add(entry.count);
         vitals.bytes_out.add(entry.bytes);
         vitals.commits.add(1);

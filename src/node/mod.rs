@@ -210,6 +210,7 @@ pub fn run(pipelines: Vec<Pipeline>) -> Result<End> {
     block_on(async {
         let interrupted = interrupted();
         let node = Node::start(pipelines).await?;
+        tracing::info!(actors = node.actors().len(), "started");
         tokio::select! {
             () = interrupted => {}
             () = node.gave_up() => {

@@ -13,7 +13,7 @@ use crate::{
     actors::{Declared, Reopens, note},
     fault::{Fault, Result, Retry},
     supervise::Life,
-    table::{Keeper, Kept},
+    table::{Keeper, Kept, window::rfc3339},
 };
 
 /// Where the keeping of the table stands.
@@ -87,6 +87,9 @@ impl Aggregator {
         vitals.final_until.set(keeper.snapshot().final_until().unwrap_or(0));
         vitals.final_hours.add(kept.swapped);
         vitals.deleted_files.add(kept.deleted);
+        if let Some(until) = kept.closed {
+            tracing::info!(actor = %self.life.id, until = rfc3339(until), "hours are final");
+        }
         if *kept != Kept::default() {
             tracing::debug!(actor = %self.life.id, ?kept, "kept the table in order");
         }

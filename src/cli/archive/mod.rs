@@ -38,7 +38,7 @@ pub enum Command {
     /// and where it stood as howdah.origin; dead letters and nulls are no lines, and stay away. With the
     /// embedded bus, while no pipeline runs.
     #[command(after_help = "Example:\n  howdah archive replay pipelines/wikimedia.toml --onto wiki_again \\\n    \
-        --from 2015-09-12T14:00:00Z --to 2015-09-12T16:00:00Z --rate 5000\n\n\
+        --from 2026-11-25T14:00:00Z --to 2026-11-25T16:00:00Z --rate 5000\n\n\
         Exit codes: 0 done, 1 there is no such archive, 3 not reachable, 4 the archive has gaps (the rest was put back)")]
     Replay(replay::Replaying),
 }
