@@ -17,26 +17,26 @@ const EACH: u64 = 100;
 const NUM_RECORDS: u64 = 100 * EACH;
 const MINUTE: Millis = 60_000;
 
-fn settings() -> table::Settings {
+pub(super) fn settings() -> table::Settings {
     let measures = testing::settings().measures.into_iter().take(1).collect();
     table::Settings { topic: "t".into(), measures, commit_records: EACH, ..testing::settings() }
 }
 
-fn parts(settings: table::Settings, bus: SharedBus, store: &Arc<Watched>) -> AggregatorParts {
+pub(super) fn parts(settings: table::Settings, bus: SharedBus, store: &Arc<Watched>) -> AggregatorParts {
     let clock = Arc::new(SystemClock);
     let suspects = Suspects::default();
     AggregatorParts { settings: Arc::new(settings), replicas: 1, bus, store: store.clone(), clock, suspects }
 }
 
-fn text((time, wiki): (Millis, &str)) -> String {
+pub(super) fn text((time, wiki): (Millis, &str)) -> String {
     format!(r#"{{"wiki":"{wiki}","timestamp":{}.{:03}}}"#, time / 1_000, time % 1_000)
 }
 
-async fn view(store: &Watched) -> table::View {
+pub(super) async fn view(store: &Watched) -> table::View {
     table::show(store, &settings().path, None, None).await.unwrap().unwrap()
 }
 
-async fn drain(aggregator: &Ref<Aggregator>, until: BTreeMap<Partition, Offset>) {
+pub(super) async fn drain(aggregator: &Ref<Aggregator>, until: BTreeMap<Partition, Offset>) {
     let (done, answered) = oneshot::channel();
     aggregator.order(Drain { until, done }).await.unwrap();
     answered.await.unwrap();

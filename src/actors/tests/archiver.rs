@@ -20,7 +20,7 @@ struct House {
 }
 
 /// An archiver's parts, and its store; the topic holds [`NUM_RECORDS`].
-async fn parts(folder: &Path, held: bool) -> (ArchiverParts, Arc<Watched>) {
+pub(super) async fn parts(folder: &Path, held: bool) -> (ArchiverParts, Arc<Watched>) {
     parts_on(folder, Watched::new(held), NUM_RECORDS).await
 }
 
@@ -47,7 +47,7 @@ async fn house(folder: &Path, held: bool) -> House {
     House { store, archiver, root: start(tree) }
 }
 
-async fn drain(archiver: &Ref<Archiver>) {
+pub(super) async fn drain(archiver: &Ref<Archiver>) {
     drain_to(archiver, NUM_RECORDS).await;
 }
 
@@ -58,7 +58,7 @@ async fn drain_to(archiver: &Ref<Archiver>, until: u64) {
 }
 
 /// The archive's lines, in the order of the files' names.
-async fn lines(store: &dyn Store) -> Vec<String> {
+pub(super) async fn lines(store: &dyn Store) -> Vec<String> {
     let folder = StorePath::new("/raw").unwrap();
     let mut lines = Vec::new();
     for entry in store.list(&folder).await.unwrap().into_iter().filter(|entry| !entry.name.starts_with('_')) {
@@ -68,7 +68,7 @@ async fn lines(store: &dyn Store) -> Vec<String> {
     lines
 }
 
-fn expected() -> Vec<String> {
+pub(super) fn expected() -> Vec<String> {
     (0..NUM_RECORDS).map(|n| format!("event {n}")).collect()
 }
 

@@ -29,7 +29,7 @@ fn recording(num_events: usize) -> (Feed, Vec<String>) {
 /// A collector and its ingester before a server of [`recording`].
 pub(super) struct House {
     pub(super) collector: Ref<Collector>,
-    ingester: Ref<Ingester>,
+    pub(super) ingester: Ref<Ingester>,
     root: Root,
 }
 
@@ -37,7 +37,7 @@ fn house(folder: &Path, bus: &SharedBus, url: &str, reconnect_after: Duration) -
     house_of(tree(), Arc::new(SystemClock), folder, bus, url, reconnect_after)
 }
 
-/// Of these two in a tree of its own kind, with the collector's clock.
+/// These two in a tree of its own kind, with a clock of their own.
 pub(super) fn house_of(
     mut tree: Tree,
     clock: Arc<dyn Clock>,
@@ -51,7 +51,7 @@ pub(super) fn house_of(
     let collect::Source::Sse(source) = &mut settings.source;
     source.reconnect_after = reconnect_after;
     let link = Link::default();
-    let sends = ingester::parts(&settings, bus.clone(), link.clone());
+    let sends = IngesterParts { clock: clock.clone(), ..ingester::parts(&settings, bus.clone(), link.clone()) };
     let parts =
         CollectorParts { settings: Arc::new(settings), source: "p/collect".to_owned(), node: "n".into(), link, clock };
     let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, sends.clone()));
