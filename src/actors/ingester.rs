@@ -257,8 +257,8 @@ async fn take_over(
         bus: parts.bus.clone(),
         settings: parts.settings.clone(),
     };
-    let (now, claim) = (parts.clock.now(), &parts.link.claim);
-    let ingest = Ingest::open(ingest_parts, topic.clone(), now, claim, first..place.next).await?;
+    let (now, claim) = (parts.clock.now(), parts.link.claim.of(life.incarnation));
+    let ingest = Ingest::open(ingest_parts, topic.clone(), now, &claim, first..place.next).await?;
     let letters = ingest.letters().clone();
     Ok((ingest, [topic, letters]))
 }

@@ -108,8 +108,8 @@ impl Replay {
             let outgoing = batch.records.into_iter().filter_map(|record| {
                 let value = record.value?;
                 let (key, routed) = (self.route)(&value);
-                let time: Header = (letters::TIME.to_owned(), record.time.to_string().into());
-                let origin: Header = (ORIGIN.to_owned(), place(record.offset).into());
+                let time: Header = (letters::TIME.into(), record.time.to_string().into());
+                let origin: Header = (ORIGIN.into(), place(record.offset).into());
                 let partition = if same { part.partition } else { routed };
                 let topic = self.onto.name.clone();
                 Some(Outgoing { topic, partition, key: Some(key), value: Some(value), headers: vec![time, origin] })

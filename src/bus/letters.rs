@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::{Bus, Outgoing, TopicInfo, read_range};
 use crate::{
     fault::Result,
-    model::{ActorId, Batch, Millis, Offset, Partition, Record, TopicName},
+    model::{ActorId, Batch, Header, Millis, Offset, Partition, Record, TopicName},
 };
 
 /// Header: why, in one word.
@@ -104,15 +104,15 @@ pub fn time_of(letter: &Record) -> Millis {
 impl DeadLetter {
     /// The record to send.
     pub fn outgoing(self, topic: &TopicName, actor: &ActorId) -> Outgoing {
-        let mut headers = vec![
-            (REASON.to_owned(), Bytes::from(self.reason)),
-            (DETAIL.to_owned(), Bytes::from(self.detail)),
-            (ACTOR.to_owned(), Bytes::from(actor.to_string())),
+        let mut headers: Vec<Header> = vec![
+            (REASON.into(), Bytes::from(self.reason)),
+            (DETAIL.into(), Bytes::from(self.detail)),
+            (ACTOR.into(), Bytes::from(actor.to_string())),
         ];
-        headers.extend(self.file.map(|file| (FILE.to_owned(), Bytes::from(file))));
+        headers.extend(self.file.map(|file| (FILE.into(), Bytes::from(file))));
         if let Some((time, key)) = self.record {
-            headers.push((TIME.to_owned(), Bytes::from(time.to_string())));
-            headers.extend(key.map(|key| (KEY.to_owned(), key)));
+            headers.push((TIME.into(), Bytes::from(time.to_string())));
+            headers.extend(key.map(|key| (KEY.into(), key)));
         }
         Outgoing {
             topic: topic.dead_letters(),

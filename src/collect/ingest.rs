@@ -342,8 +342,8 @@ impl Ingest {
 
     fn headers(&self, sequence: Sequence) -> Vec<Header> {
         vec![
-            (SPOOL.to_owned(), Bytes::copy_from_slice(self.parts.spool.as_bytes())),
-            (SEQUENCE.to_owned(), Bytes::copy_from_slice(&sequence.to_be_bytes())),
+            (SPOOL.into(), Bytes::copy_from_slice(self.parts.spool.as_bytes())),
+            (SEQUENCE.into(), Bytes::copy_from_slice(&sequence.to_be_bytes())),
         ]
     }
 }
@@ -362,7 +362,7 @@ fn lost_end(next: Sequence, borne: Sequence, end: Sequence) -> Fault {
 }
 
 fn with_id(mut record: Outgoing, id: &Bytes) -> Outgoing {
-    record.headers.push((ID.to_owned(), id.clone()));
+    record.headers.push((ID.into(), id.clone()));
     record
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::{
     bus::{Bus, Outgoing, TopicInfo, latest},
     failpoint::rare,
     fault::{Fault, Kind, Result, Retry},
-    model::{Epoch, Millis, Partition, Sequence, fresh_uuid},
+    model::{Epoch, Incarnation, Millis, Partition, Sequence, fresh_uuid},
 };
 
 /// The version of [`Position`].
@@ -89,31 +89,46 @@ impl TryFrom<String> for Target {
     }
 }
 
-/// What the lives of one ingester hold of a source, over their restarts: who they are, and the highest
-/// epoch that one of them may have written. Cheap to clone.
+/// What the lives of one ingester hold of a source, over their restarts: who they are, the youngest of
+/// them, and the highest epoch that one of them may have written. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// Who they are.
     pub owner: Uuid,
-    epoch: Arc<Mutex<Option<Epoch>>>,
+    life: Incarnation,
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    youngest: Incarnation,
+    epoch: Option<Epoch>,
 }
 
 impl Default for Claim {
     fn default() -> Self {
-        Self { owner: fresh_uuid(), epoch: Arc::default() }
+        Self { owner: fresh_uuid(), life: Incarnation::default(), held: Arc::default() }
     }
 }
 
 impl Claim {
-    fn epoch(&self) -> Option<Epoch> {
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The claim as this life has it, until a younger one asks for it.
+    #[must_use]
+    pub fn of(&self, life: Incarnation) -> Self {
+        let mut held = self.held();
+        held.youngest = held.youngest.max(life);
+        Self { life, ..self.clone() }
     }
 
     /// To be called before the write, whose answer may be lost.
     pub fn raise(&self, epoch: Epoch) {
-        let mut held = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held();
         // A life whose thread was blocked may come late.
-        *held = (*held).max(Some(epoch));
+        held.epoch = held.epoch.max(Some(epoch));
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,13 +155,23 @@ pub async fn read_positions(bus: &dyn Bus, source: &str, topic: &TopicInfo) -> R
     Ok(positions)
 }
 
-/// Another ingester has written this claim's epoch or a higher one.
+/// Another ingester has written this claim's epoch or a higher one, or a younger life has the claim: one
+/// whose thread was blocked must not open the producer that its successor uses.
 ///
 /// # Errors
 /// [`Kind::Fenced`].
 pub fn refuse_if_newer(source: &str, claim: &Claim, all: &BTreeMap<Uuid, Position>) -> Result<()> {
     let highest = all.values().filter(|position| position.owner != claim.owner).map(|position| position.epoch).max();
-    match (claim.epoch(), highest) {
+    let (youngest, epoch) = {
+        let held = claim.held();
+        (held.youngest, held.epoch)
+    };
+    if youngest > claim.life {
+        let text =
+            format!("source {source} belongs to life {} of this ingester, this one is {}", youngest.0, claim.life.0);
+        return Err(Fault::external(text).kind(Kind::Fenced));
+    }
+    match (epoch, highest) {
         (Some(held), Some(highest)) if highest >= held => {
             rare("ingest.fenced_by_position");
             let text = format!("source {source} is owned by epoch {highest} of another, this one was {held}");

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     bus::{Cleanup, SharedBus, TopicInfo, TopicSpec, model::Payload},
     fault::{Kind, Result, Retry},
-    model::{ActorId, Header, Millis, Sequence},
+    model::{ActorId, Header, Incarnation, Millis, Sequence},
     sim::Sim,
 };
 
@@ -108,6 +108,17 @@ fn who_is_fenced_stops_without_fencing_the_owner() {
     assert_eq!(calm.sequences(A), [0]);
 }
 
+/// It was blocked between looking at the positions and opening the producer.
+#[test]
+fn an_earlier_life_that_wakes_does_not_fence_its_successor() {
+    let (calm, claim) = (Calm::new(), Claim::default());
+    let (earlier, later) = (claim.of(Incarnation(1)), claim.of(Incarnation(2)));
+    let mut ingest = calm.open(A, &later, 0..9).unwrap();
+    assert_eq!(calm.open(A, &earlier, 0..9).err().unwrap().kind, Kind::Fenced);
+    now(ingest.send(&events(0..1))).unwrap();
+    assert_eq!(calm.sequences(A), [0]);
+}
+
 /// Its own write may have been done although nobody said so: that is no other owner.
 #[test]
 fn an_owner_whose_opening_was_not_answered_is_not_fenced_by_itself() {
@@ -130,8 +141,8 @@ fn a_torn_transaction_is_mended_from_either_side() {
     // Records without position: the fourth is there, and is not sent again.
     let headers = |sequence: Sequence| -> Vec<Header> {
         vec![
-            (SPOOL.to_owned(), Bytes::copy_from_slice(A.as_bytes())),
-            (SEQUENCE.to_owned(), Bytes::copy_from_slice(&sequence.to_be_bytes())),
+            (SPOOL.into(), Bytes::copy_from_slice(A.as_bytes())),
+            (SEQUENCE.into(), Bytes::copy_from_slice(&sequence.to_be_bytes())),
         ]
     };
     calm.sim.world().append(&"t".into(), 0, vec![Payload { headers: headers(3), ..Payload::value("event 3") }]);
@@ -192,7 +203,7 @@ fn the_tail_gives_ids_by_number_and_by_time_over_all_partitions() {
     let keep = Cleanup::Delete { retention_ms: None, retention_bytes: None };
     let topic = sim.world().topic(&TopicSpec { name: "t".into(), num_partitions: 2, cleanup: keep });
     for n in 0..50_000_u32 {
-        let headers = vec![(ID.to_owned(), Bytes::from(n.to_string()))];
+        let headers = vec![(ID.into(), Bytes::from(n.to_string()))];
         sim.world().append(&"t".into(), n % 2, vec![Payload { headers, ..Payload::value("x") }]);
         sim.world().clock().advance(1);
     }

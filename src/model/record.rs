@@ -1,12 +1,14 @@
 //! Records, and the batches in which they travel.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Millis, Offset};
 
-/// A header of a record: a name and bytes.
-pub type Header = (String, Bytes);
+/// A header of a record: a name, which the records of a topic share, and bytes.
+pub type Header = (Arc<str>, Bytes);
 
 /// One record of a topic, as it stands on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub struct Record {
 impl Record {
     /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&Bytes> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value)
+        self.headers.iter().find(|(n, _)| **n == *name).map(|(_, value)| value)
     }
 
     /// Bytes of key, value and headers, for accounting.

@@ -4,7 +4,7 @@ use super::{
     Cleanup, Effect, KEEP, Kind, Outgoing, Subject, TopicInfo, TopicName, TopicSpec, Watermarks, bytes,
     check_recreated, check_refused, ends, make, plain, producer, reader, records, values,
 };
-use crate::model::Clock;
+use crate::model::{Clock, Header};
 
 pub(crate) async fn a_topic_is_made_once_and_refused_in_another_shape(subject: &impl Subject) {
     let name = TopicName::new(subject.name("shape"));
@@ -173,11 +173,8 @@ pub(crate) async fn bytes_come_back_as_they_were_sent(subject: &impl Subject) {
     let mut sent = Vec::new();
     for key in fields {
         for value in fields {
-            let headers = vec![
-                ("seq".to_owned(), bytes(&binary)),
-                ("seq".to_owned(), bytes("")),
-                ("größe".to_owned(), bytes(b"\0")),
-            ];
+            let headers: Vec<Header> =
+                vec![("seq".into(), bytes(&binary)), ("seq".into(), bytes("")), ("größe".into(), bytes(b"\0"))];
             for headers in [vec![], headers] {
                 sent.push(Outgoing { key: key.map(bytes), value: value.map(bytes), headers, ..plain(&topic, 0, "") });
             }

@@ -18,6 +18,8 @@
 //! Keys, values and header values come out as slices of one buffer. Whoever keeps one small value
 //! for long keeps the whole buffer; copy it then.
 
+use std::{ops::Range, sync::Arc};
+
 use bytes::Bytes;
 
 use crate::model::{Header, Millis, Offset, Partition, Record, TopicId};
@@ -35,6 +37,9 @@ const VERSION: u8 = 1;
 const STORED: u8 = 0;
 const LZ4: u8 = 1;
 const HEADER: usize = 10;
+
+/// So many names of headers are shared within a block.
+const MAX_NAMES: usize = 16;
 
 /// LZ4 cannot make more than this many bytes of one.
 const MAX_RATIO: usize = 255;
@@ -156,7 +161,7 @@ pub(super) fn open(place: &Place, block: &[u8], from: Offset, records: &mut Vec<
     let raw = unpack(place, block)?;
     // A record is five bytes at least.
     records.reserve((place.num_records as usize).min(raw.len() / 5));
-    let mut cursor = Cursor { raw: &raw, at: 0 };
+    let mut cursor = Cursor { raw: &raw, at: 0, names: Vec::new() };
     let mut least = place.base;
     for _ in 0..place.num_records {
         let record = cursor.record(place)?;
@@ -203,6 +208,8 @@ fn unpack(place: &Place, block: &[u8]) -> Result<Bytes, &'static str> {
 struct Cursor<'a> {
     raw: &'a Bytes,
     at: usize,
+    /// Names of headers that came by, each allocated once.
+    names: Vec<Arc<str>>,
 }
 
 impl Cursor<'_> {
@@ -217,13 +224,25 @@ impl Cursor<'_> {
         let room = usize::try_from(num_headers).unwrap_or(usize::MAX).min((self.raw.len() - self.at) / 2);
         let mut headers = Vec::with_capacity(room);
         for _ in 0..num_headers {
-            let len = self.number()?;
-            let name = self.bytes(len)?;
-            let name = str::from_utf8(&name).map_err(|_| "a header's name is not UTF-8")?.to_owned();
+            let name = self.name()?;
             let len = self.number()?;
             headers.push((name, self.bytes(len)?));
         }
         Ok(Record { offset, time, key, value, headers })
+    }
+
+    fn name(&mut self) -> Result<Arc<str>, &'static str> {
+        let len = self.number()?;
+        let bytes = self.take(len)?;
+        let name = &self.raw[bytes];
+        if let Some(known) = self.names.iter().find(|known| known.as_bytes() == name) {
+            return Ok(Arc::clone(known));
+        }
+        let name: Arc<str> = str::from_utf8(name).map_err(|_| "a header's name is not UTF-8")?.into();
+        if self.names.len() < MAX_NAMES {
+            self.names.push(Arc::clone(&name));
+        }
+        Ok(name)
     }
 
     fn nullable(&mut self) -> Result<Option<Bytes>, &'static str> {
@@ -234,10 +253,14 @@ impl Cursor<'_> {
     }
 
     fn bytes(&mut self, len: u64) -> Result<Bytes, &'static str> {
+        self.take(len).map(|range| self.raw.slice(range))
+    }
+
+    fn take(&mut self, len: u64) -> Result<Range<usize>, &'static str> {
         let left = self.raw.len() - self.at;
         let len = usize::try_from(len).ok().filter(|len| *len <= left).ok_or("a field is longer than the block")?;
         self.at += len;
-        Ok(self.raw.slice(self.at - len..self.at))
+        Ok(self.at - len..self.at)
     }
 
     fn number(&mut self) -> Result<u64, &'static str> {
@@ -275,7 +298,7 @@ mod tests {
 
     fn sample() -> (Place, Vec<Record>) {
         let record = |offset, time, key, value, headers| Record { offset, time, key, value, headers };
-        let odd = vec![("seq".to_owned(), Bytes::from_static(&[0, 0xff, 0x80])), (String::new(), Bytes::new())];
+        let odd = vec![("seq".into(), Bytes::from_static(&[0, 0xff, 0x80])), ("".into(), Bytes::new())];
         let records = vec![
             record(1_000, 70, None, None, vec![]),
             record(1_001, 70, bytes(""), bytes(""), odd),
@@ -321,7 +344,7 @@ mod tests {
     fn the_format_is_the_one_of_version_1() {
         let topic = TopicId(uuid::Uuid::from_u128(7));
         let place = Place { topic, partition: 0, base: 5, next: 6, first_time: 9, last_time: 9, num_records: 1 };
-        let headers = vec![("h".to_owned(), Bytes::from_static(b"v"))];
+        let headers = vec![("h".into(), Bytes::from_static(b"v"))];
         let record = Record { offset: 5, time: 9, key: None, value: bytes("ab"), headers };
         let block = seal(&place, &[record]);
         assert_eq!(block[..2], [1, 0], "version, stored");

@@ -14,7 +14,7 @@ use crate::{
     },
     config::Pipeline,
     fault::{Fault, Result},
-    model::{Partition, TopicName},
+    model::{Header, Partition, TopicName},
     node,
 };
 
@@ -89,8 +89,8 @@ async fn send(pipeline: &Pipeline, letters: &[Letter], arguments: &Resending) ->
         let (key, routed) = node::router(pipeline, &name, topic.num_partitions).route(&payload);
         let partition = partition_of(letter).filter(|&partition| partition < topic.num_partitions).unwrap_or(routed);
         let coordinate = Bytes::from(letter.coordinate.clone());
-        let mut headers = vec![(LETTER.to_owned(), coordinate.clone())];
-        headers.extend(letter.record_time.clone().map(|time| (letters::TIME.to_owned(), time)));
+        let mut headers: Vec<Header> = vec![(LETTER.into(), coordinate.clone())];
+        headers.extend(letter.record_time.clone().map(|time| (letters::TIME.into(), time)));
         let key = Some(letter.record_key.clone().unwrap_or(key));
         let record = Outgoing { topic: name.clone(), partition, key, value: Some(payload), headers };
         let note = Outgoing {
