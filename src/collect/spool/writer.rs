@@ -400,6 +400,8 @@ impl Writer {
         let buffer = std::mem::take(&mut self.buffer);
         if let Err(error) = self.write(&buffer) {
             let mut fault = Fault::io(self.path().display(), &error);
+            // A newer writer may count on whole frames among them.
+            self.check_newest(self.number).inspect_err(|_| self.given_up = true)?;
             // Half a frame must not stand before the next one.
             if let Err(error) = self.file.set_len(self.len) {
                 self.given_up = true;

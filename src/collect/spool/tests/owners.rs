@@ -56,6 +56,20 @@ fn a_life_that_wakes_behind_its_successor_adds_nothing_and_fences_nobody() {
 }
 
 #[test]
+fn a_replaced_writer_cuts_nothing_off() {
+    let spool = new(u64::MAX);
+    let (mut old, _) = spool.open();
+    append(&mut old, &["a"]);
+    let end = fs::metadata(&spool.files()[0]).unwrap().len();
+    let (_new, recovered) = spool.open();
+    assert_eq!(recovered.next, 1);
+    old.disk_full_after = Some(9);
+    check_fault(old.append(&[entry("zombie")]), Fate::Fenced, "a newer writer");
+    // Had these nine bytes been whole frames before the newer writer looked, they would be its own by now.
+    assert_eq!(fs::metadata(&spool.files()[0]).unwrap().len(), end + 9);
+}
+
+#[test]
 fn a_replaced_writer_cannot_roll() {
     let spool = new(600);
     let (mut old, _) = spool.open();
