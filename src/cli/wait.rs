@@ -14,7 +14,7 @@ use crate::{
     model::Millis,
     node,
     store::StorePath,
-    table::{Snapshot, window::rfc3339},
+    table::{Snapshot, grid::rfc3339},
 };
 
 /// How often the table's log is looked at.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Filter, Key, Measure, MeasureKind, Number, Settings, TimeUnit,
-    window::{Grid, MAX_WINDOW},
+    grid::{Grid, MAX_WINDOW},
 };
 use crate::{
     fault::{Fault, Result},

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use super::{
     delta::{FileFacts, Snapshot, checkpoint},
+    grid::Hour,
     parquet,
-    window::{Hour, Plan, Row},
+    window::{Plan, Row},
 };
 use crate::{
     failpoint::rare,

@@ -14,9 +14,10 @@ use std::collections::BTreeSet;
 use super::{
     delta::{self, Close, HourFile, Outcome, STAGING, Swap},
     files,
+    grid::{Hour, rfc3339},
     keeper::Keeper,
     parquet,
-    window::{Hour, Merged, Row, rfc3339},
+    window::{Merged, Row},
 };
 use crate::{
     failpoint::{cross, rare},

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use super::{
     delta::{LaneId, Positions},
-    window::{Counts, Hour, HourRows, Plan, Row, Windows},
+    grid::Hour,
+    window::{Counts, HourRows, Plan, Row, Windows},
 };
 use crate::model::{Batch, Millis, Offset, Why};
 

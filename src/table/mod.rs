@@ -31,6 +31,7 @@ mod definition;
 pub mod delta;
 mod files;
 mod finalise;
+pub mod grid;
 #[cfg(test)]
 mod histories;
 mod keeper;

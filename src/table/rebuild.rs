@@ -14,8 +14,9 @@ use super::{
     definition::{Definition, millis},
     delta::{self, HourFile, LaneId, Outcome, Rebuild, Replace, Snapshot},
     files,
+    grid::{Hour, rfc3339},
     keeper::Keeper,
-    window::{Hour, Merged, Row, Windows, rfc3339},
+    window::{Merged, Row, Windows},
 };
 use crate::{
     bus::{Bus, TopicInfo, letters},

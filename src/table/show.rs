@@ -47,7 +47,7 @@ pub async fn show(
     let mut merged = Merged::new(&columns);
     for (path, file) in snapshot.files() {
         // An hour's windows begin in it and end with it: whole files are passed over.
-        let outside = |hour: super::window::Hour| {
+        let outside = |hour: super::grid::Hour| {
             let grid = snapshot.definition().grid();
             to.is_some_and(|to| hour.start() >= to) || from.is_some_and(|from| hour < grid.hour_of(from))
         };

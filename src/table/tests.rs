@@ -240,7 +240,7 @@ fn recount(logs: &[Vec<Record>]) -> BTreeMap<(Millis, String), i64> {
 /// commits and replayed.
 #[tokio::test]
 async fn two_builds_of_one_log_with_the_same_cuts_give_the_same_bytes() {
-    async fn build(log: &[Record], crash: Option<usize>) -> Vec<(window::Hour, Vec<u8>)> {
+    async fn build(log: &[Record], crash: Option<usize>) -> Vec<(grid::Hour, Vec<u8>)> {
         let store = Arc::new(Scripted::default());
         let mut committer = open(&store).await;
         let mut lane = committer.lane(id(0), 0);

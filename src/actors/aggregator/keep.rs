@@ -13,7 +13,7 @@ use crate::{
     actors::{Declared, Reopens, note},
     fault::{Fault, Result, Retry},
     supervise::Life,
-    table::{Keeper, Kept, window::rfc3339},
+    table::{Keeper, Kept, grid::rfc3339},
 };
 
 /// Where the keeping of the table stands.

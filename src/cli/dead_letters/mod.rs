@@ -23,7 +23,7 @@ use crate::{
     fault::{Fault, Result},
     model::Record,
     node,
-    table::window::rfc3339,
+    table::grid::rfc3339,
 };
 
 /// Commands on dead letters.

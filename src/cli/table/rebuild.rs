@@ -17,7 +17,7 @@ use crate::{
     model::{Clock, Doubling, Millis, SystemClock},
     node,
     store::SharedStore,
-    table::{Keeper, LaneId, Settings, Source, replace, window::rfc3339},
+    table::{Keeper, LaneId, Settings, Source, grid::rfc3339, replace},
 };
 
 /// What to count again.

@@ -5,10 +5,7 @@ use crate::{
     config::{Pipeline, StageKind},
     fault::{Fault, Result},
     node,
-    table::{
-        Columns, View, show,
-        window::{Cell, rfc3339},
-    },
+    table::{Columns, View, grid::rfc3339, show, window::Cell},
 };
 
 /// The tables of a pipeline as they are now.

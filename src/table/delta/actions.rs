@@ -16,7 +16,7 @@ use crate::{
     store::StorePath,
     table::{
         definition::{Columns, Definition},
-        window::{Hour, rfc3339},
+        grid::{Hour, rfc3339},
     },
 };
 

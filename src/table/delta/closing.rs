@@ -21,7 +21,7 @@ use crate::{
     failpoint::rare,
     fault::{Fault, Result},
     model::{Millis, TopicId},
-    table::window::Hour,
+    table::grid::Hour,
 };
 
 /// All hours before a time are final.

@@ -7,7 +7,7 @@
 
 use crate::{
     model::fresh_uuid,
-    table::{delta::REBUILT, delta::STAGING, window::Hour},
+    table::{delta::REBUILT, delta::STAGING, grid::Hour},
 };
 
 /// An hour of all lanes, of some generation.

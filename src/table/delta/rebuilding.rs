@@ -22,7 +22,7 @@ use crate::{
     failpoint::rare,
     fault::Result,
     model::{Millis, Offset, fresh_uuid},
-    table::{definition::Definition, window::Hour},
+    table::{definition::Definition, grid::Hour},
 };
 
 /// Other rows for a final hour.

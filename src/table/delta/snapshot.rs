@@ -23,7 +23,7 @@ use crate::{
     fault::{Fault, Kind, Result},
     model::{Millis, Offset},
     store::{Store, StorePath},
-    table::{definition::Definition, window::Hour},
+    table::{definition::Definition, grid::Hour},
 };
 
 /// How often a table is read from its checkpoint again because it was cleaned meanwhile.

@@ -12,8 +12,8 @@ use crate::{
     store::Store,
     table::{
         definition::Definition,
+        grid::Hour,
         testing::{Mishap, NoPause, Scripted, settings},
-        window::Hour,
     },
 };
 

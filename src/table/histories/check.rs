@@ -12,10 +12,7 @@ use crate::{
     model::{Millis, Offset, Partition},
     sim::Sim,
     store::model::What,
-    table::{
-        Columns, Definition, Snapshot, parquet,
-        window::{Cell as Number, rfc3339},
-    },
+    table::{Columns, Definition, Snapshot, grid::rfc3339, parquet, window::Cell as Number},
 };
 
 type Rows = BTreeMap<(Millis, String), i64>;

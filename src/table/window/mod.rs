@@ -18,7 +18,6 @@
 //!
 //! Rows come out sorted, hours in order: the same records give the same files.
 
-mod grid;
 mod reading;
 mod row;
 #[cfg(test)]
@@ -26,11 +25,13 @@ mod tests;
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-pub use grid::{Grid, Hour, MAX_WINDOW, rfc3339};
 pub use reading::Plan;
 pub use row::{Cell, HourRows, Merged, Row, push_text, texts};
 
-use crate::model::{Millis, Offset, Record};
+use crate::{
+    model::{Millis, Offset, Record},
+    table::grid::Hour,
+};
 use reading::{Reading, Scratch};
 
 /// What became of records; their sum is the number of records taken.

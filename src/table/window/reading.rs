@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{grid::Grid, row::push_text};
+use super::row::push_text;
 use crate::{
     model::{Extractor, Millis, Scalar},
     table::{
         Number, Settings, TimeUnit,
         definition::{Columns, Definition, Op, measure_columns, millis},
+        grid::Grid,
     },
 };
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::grid::Hour;
 use crate::{
     model::Millis,
-    table::definition::{Columns, Op},
+    table::{
+        definition::{Columns, Op},
+        grid::Hour,
+    },
 };
 
 /// The value of a measure's column in a row.
