@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::{
     Settings,
-    definition::Definition,
-    delta::{self, LIVE, LaneChange, LaneId, Lanes, NewFile, Outcome, Snapshot},
+    delta::{LIVE, LaneChange, LaneId, Lanes, NewFile, Outcome, Snapshot},
     files,
     lane::{Lane, Sealed},
-    window::{HourRows, Plan},
+    opened::Opened,
+    window::HourRows,
 };
 use crate::{
     failpoint::{cross, rare},
@@ -50,33 +50,26 @@ impl Proposal {
 
 /// A table that is written to.
 pub struct Committer {
-    store: SharedStore,
-    pause: Arc<dyn Pause>,
-    clock: Arc<dyn Clock>,
-    definition: Definition,
-    plan: Arc<Plan>,
-    snapshot: Snapshot,
+    table: Opened,
 }
 
 impl Committer {
     /// Opens the table, and makes it if there is none.
     ///
     /// # Errors
-    /// Those of [`delta::create`].
+    /// Those of [`delta::create`](super::delta::create).
     pub async fn open(
         settings: &Settings,
         store: SharedStore,
         pause: Arc<dyn Pause>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let definition = Definition::of(settings);
-        let snapshot = delta::create(&*store, &*pause, &settings.path, &definition, clock.now()).await?;
-        Ok(Self { store, pause, clock, definition, plan: Arc::new(Plan::new(settings)), snapshot })
+        Ok(Self { table: Opened::open(settings, store, pause, clock).await? })
     }
 
     /// The newest version it has seen.
     pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+        &self.table.snapshot
     }
 
     /// Looks for newer versions.
@@ -84,13 +77,13 @@ impl Committer {
     /// # Errors
     /// Those of [`Snapshot::follow`].
     pub async fn follow(&mut self) -> Result<()> {
-        self.snapshot.follow(&*self.store).await
+        self.table.follow().await
     }
 
     /// The lane as the snapshot has it; `start` is where to begin if it never committed.
     pub fn lane(&self, id: LaneId, start: Offset) -> Lane {
-        let least = self.snapshot.least_watermark();
-        Lane::open(Arc::clone(&self.plan), id, self.snapshot.positions(id), start, least)
+        let least = self.table.snapshot.least_watermark();
+        Lane::open(Arc::clone(&self.table.plan), id, self.table.snapshot.positions(id), start, least)
     }
 
     /// Gives a lane that was just opened its state back from its live files, for when the bus no
@@ -101,13 +94,13 @@ impl Committer {
     /// longer the one that the lane was opened from.
     pub async fn restore(&self, lane: &mut Lane) -> Result<()> {
         rare("table.restored");
-        if self.snapshot.positions(lane.id()) != Some(lane.sealed()) {
+        if self.table.snapshot.positions(lane.id()) != Some(lane.sealed()) {
             return Err(Fault::internal(format!("lane {}: restored from another snapshot than its own", lane.id())));
         }
         let mut hours = Vec::new();
-        for (path, file) in self.snapshot.live(lane.id()) {
+        for (path, file) in self.table.snapshot.live(lane.id()) {
             if let Some(hour) = file.hour.filter(|&hour| !lane.is_final(hour)) {
-                hours.push((hour, files::read_rows(&*self.store, &self.snapshot, path).await?));
+                hours.push((hour, self.table.read_rows(path).await?));
             }
         }
         lane.restore(hours);
@@ -117,11 +110,12 @@ impl Committer {
     /// Writes the files and commits.
     ///
     /// # Errors
-    /// Those of [`delta::commit`], and of the store when a file cannot be written. After a fault
+    /// Those of [`delta::commit`](super::delta::commit), and of the store when a file cannot be written. After a fault
     /// that can be retried, give the same proposal again; or throw its lanes away.
     pub async fn commit(&mut self, proposal: &Proposal) -> Result<Outcome> {
-        self.snapshot.refresh(&*self.store).await?;
-        let stands = |sealed: &Sealed| self.snapshot.positions(sealed.lane).map_or(0, |p| p.seq) == sealed.built_on;
+        self.table.snapshot.refresh(&*self.table.store).await?;
+        let stands =
+            |sealed: &Sealed| self.table.snapshot.positions(sealed.lane).map_or(0, |p| p.seq) == sealed.built_on;
         // What has landed or is superseded already needs no files: the log says which.
         let write = proposal.lanes.iter().all(stands);
         let mut lanes = Vec::new();
@@ -129,7 +123,7 @@ impl Committer {
             let mut files = Vec::new();
             for hour in sealed.hours.iter().filter(|_| write) {
                 files.push(self.write_live(sealed, hour).await?);
-                self.pause.stepped();
+                self.table.pause.stepped();
             }
             let Sealed { lane, built_on, positions, .. } = *sealed;
             lanes.push(LaneChange { lane, built_on, positions, files });
@@ -138,13 +132,12 @@ impl Committer {
             cross("table.live_written");
         }
         let change = Lanes { commit: proposal.commit, whole: write, lanes };
-        let Self { store, pause, snapshot, definition, .. } = self;
-        delta::commit(&**store, &**pause, snapshot, definition, &change, self.clock.now()).await
+        self.table.commit(&change).await
     }
 
     async fn write_live(&self, sealed: &Sealed, hour: &HourRows) -> Result<NewFile> {
-        let name = || self.snapshot.table().join(&sealed.lane.live_path(sealed.positions.seq));
-        let (at, size) = files::write_rows(&*self.store, &*self.pause, &self.plan, &hour.rows, name).await?;
+        let name = || self.table.at(&sealed.lane.live_path(sealed.positions.seq));
+        let (at, size) = self.table.write_rows(&hour.rows, name).await?;
         let path = format!("{LIVE}/{}", at.name());
         Ok(NewFile { path, facts: files::facts(hour.hour, &hour.rows, size), replaces: hour.replaces })
     }

@@ -34,12 +34,12 @@ const DAY: Millis = 24 * 3_600_000;
 impl Keeper {
     /// Says in the log which hours are final; the time up to which, if it moved.
     pub(super) async fn close(&mut self, topic: TopicId, num_partitions: u32) -> Result<Option<Millis>> {
-        let Some(until) = Close::possible(&self.snapshot, topic, num_partitions) else { return Ok(None) };
+        let Some(until) = Close::possible(&self.table.snapshot, topic, num_partitions) else { return Ok(None) };
         let close = Close { commit: fresh_uuid(), topic, num_partitions, until };
-        match self.commit(&close).await? {
+        match self.table.commit(&close).await? {
             Outcome::Committed { .. } => {
                 cross("table.closed");
-                self.pause.stepped();
+                self.table.pause.stepped();
                 Ok(Some(until))
             }
             Outcome::Superseded { .. } => Ok(None),
@@ -49,13 +49,16 @@ impl Keeper {
     /// Merges and swaps every hour that is closed and not where plain readers see it; how many there were.
     pub(super) async fn swap(&mut self) -> Result<u64> {
         let mut swapped = 0;
-        let hours = self.snapshot.hidden().filter_map(|(_, file)| file.hour);
-        let hours: BTreeSet<_> = hours.filter(|&hour| self.snapshot.is_final(hour)).collect();
-        let horizon = if hours.is_empty() { 0 } else { delta::horizon(&*self.store, &self.settings.path).await? };
+        let hours = self.table.snapshot.hidden().filter_map(|(_, file)| file.hour);
+        let hours: BTreeSet<_> = hours.filter(|&hour| self.table.snapshot.is_final(hour)).collect();
+        if hours.is_empty() {
+            return Ok(0);
+        }
+        let horizon = delta::horizon(&*self.table.store, &self.settings.path).await?;
         for hour in hours {
             if !self.is_still_read(hour, horizon) {
                 swapped += u64::from(self.swap_hour(hour).await?);
-                self.pause.stepped();
+                self.table.pause.stepped();
             }
         }
         Ok(swapped)
@@ -64,21 +67,21 @@ impl Keeper {
     /// Whether an older file of this hour is named by a version that still stands: until then plain readers
     /// keep it.
     fn is_still_read(&self, hour: Hour, horizon: u64) -> bool {
-        let mut removed = self.snapshot.removed().filter(|(_, version)| *version > horizon);
+        let mut removed = self.table.snapshot.removed().filter(|(_, version)| *version > horizon);
         removed.any(|(path, _)| HourFile::of_final(path).is_some_and(|file| file.hour == hour))
     }
 
     async fn swap_hour(&mut self, hour: Hour) -> Result<bool> {
-        let merges = self.snapshot.hidden_of(hour);
+        let merges = self.table.snapshot.hidden_of(hour);
         let rows = match self.rows_of(&merges).await {
             // Who slept for long finds the files deleted, and in the log why.
             Err(fault) if fault.kind == Kind::Lost => {
-                self.snapshot.follow(&*self.store).await?;
-                return if self.snapshot.hidden_of(hour) == merges { Err(fault) } else { Ok(false) };
+                self.table.follow().await?;
+                return if self.table.snapshot.hidden_of(hour) == merges { Err(fault) } else { Ok(false) };
             }
             rows => rows?,
         };
-        let file = HourFile { hour, generation: self.snapshot.generation_of(hour) };
+        let file = HourFile { hour, generation: self.table.snapshot.generation_of(hour) };
         if file.generation > 0 {
             self.clear_older(file).await?;
         }
@@ -86,7 +89,7 @@ impl Keeper {
         cross("table.final_there");
         let path = file.final_path();
         let swap = Swap { commit: fresh_uuid(), hour, merges, path, facts: files::facts(hour, &rows, size) };
-        let outcome = self.commit(&swap).await?;
+        let outcome = self.table.commit(&swap).await?;
         cross("table.swapped");
         Ok(matches!(outcome, Outcome::Committed { .. }))
     }
@@ -96,16 +99,14 @@ impl Keeper {
     async fn clear_older(&self, file: HourFile) -> Result<()> {
         let is_older = |other: HourFile| other.hour == file.hour && other.generation < file.generation;
         let day = format!("dt={}", file.hour.date());
-        for entry in self.store.list(&self.settings.path.join(STAGING)).await? {
+        for entry in self.table.list(STAGING).await? {
             if HourFile::of_hidden(&entry.name).is_some_and(is_older) {
-                self.store.delete(&self.settings.path.join(STAGING).join(&entry.name)).await?;
-                self.pause.stepped();
+                self.table.delete(&format!("{STAGING}/{}", entry.name)).await?;
             }
         }
-        for entry in self.store.list(&self.settings.path.join(&day)).await? {
+        for entry in self.table.list(&day).await? {
             if HourFile::of_final(&format!("{day}/{}", entry.name)).is_some_and(is_older) {
-                self.store.delete(&self.settings.path.join(&day).join(&entry.name)).await?;
-                self.pause.stepped();
+                self.table.delete(&format!("{day}/{}", entry.name)).await?;
             }
         }
         Ok(())
@@ -113,10 +114,10 @@ impl Keeper {
 
     /// The rows of these files, those of a window and key as one.
     pub(super) async fn rows_of(&self, paths: &BTreeSet<String>) -> Result<Vec<Row>> {
-        let columns = self.snapshot.definition().columns();
+        let columns = self.table.snapshot.definition().columns();
         let mut merged = Merged::new(&columns);
         for path in paths {
-            files::read_rows(&*self.store, &self.snapshot, path).await?.into_iter().for_each(|row| merged.add(row));
+            self.table.read_rows(path).await?.into_iter().for_each(|row| merged.add(row));
         }
         Ok(merged.rows())
     }
@@ -134,23 +135,23 @@ impl Keeper {
         merges: &BTreeSet<String>,
         rows: &[Row],
     ) -> Result<Option<u64>> {
-        let target = &self.settings.path.join(&file.final_path());
+        let target = &self.table.at(&file.final_path());
         let mut attempt = 0;
         loop {
-            let name = || self.settings.path.join(&file.staged_path());
-            let (from, size) = files::write_rows(&*self.store, &*self.pause, &self.plan, rows, name).await?;
+            let name = || self.table.at(&file.staged_path());
+            let (from, size) = self.table.write_rows(rows, name).await?;
             cross("table.final_staged");
-            self.snapshot.follow(&*self.store).await?;
-            if self.snapshot.hidden_of(file.hour) != *merges {
+            self.table.follow().await?;
+            if self.table.snapshot.hidden_of(file.hour) != *merges {
                 rare("table.final_too_late");
-                self.store.delete(&from).await?;
+                self.table.store.delete(&from).await?;
                 return Ok(None);
             }
-            match self.store.rename_if_absent(&from, target).await {
+            match self.table.store.rename_if_absent(&from, target).await {
                 Ok(Renamed::Done) => return Ok(Some(size)),
                 Ok(Renamed::TargetExists) => {
                     rare("table.final_stands");
-                    self.store.delete(&from).await?;
+                    self.table.store.delete(&from).await?;
                     return self.adopt(rows, target).await.map(Some);
                 }
                 Ok(Renamed::SourceMissing) => rare("table.final_vanished"),
@@ -158,16 +159,17 @@ impl Keeper {
                 Err(_) => rare("table.final_again"),
             }
             attempt += 1;
-            self.pause.pause(attempt).await;
+            self.table.pause.pause(attempt).await;
         }
     }
 
     /// A file that stands there already, if it holds the same rows.
     async fn adopt(&self, rows: &[Row], target: &StorePath) -> Result<u64> {
         let gone = || Fault::external("was there and is gone").at(target);
-        let standing = self.store.read(target).await?.ok_or_else(gone)?;
+        let standing = self.table.store.read(target).await?.ok_or_else(gone)?;
         let size = standing.len() as u64;
-        let found = parquet::read(&self.snapshot.definition().columns(), standing).map_err(|fault| fault.at(target))?;
+        let found =
+            parquet::read(&self.table.snapshot.definition().columns(), standing).map_err(|fault| fault.at(target))?;
         if found == rows {
             return Ok(size);
         }
@@ -182,20 +184,20 @@ impl Keeper {
 
     /// Puts `_SUCCESS` into the folder of each day that has hours, all of them final and in their files.
     pub(super) async fn mark_days(&mut self) -> Result<()> {
-        let waiting = self.snapshot.all_live().filter_map(|(_, file)| file.hour).map(Hour::start).min();
-        let until = self.snapshot.final_until().into_iter().chain(waiting).min().unwrap_or(Millis::MIN);
-        let hours = self.snapshot.files().filter_map(|(_, file)| file.hour);
+        let waiting = self.table.snapshot.all_live().filter_map(|(_, file)| file.hour).map(Hour::start).min();
+        let until = self.table.snapshot.final_until().into_iter().chain(waiting).min().unwrap_or(Millis::MIN);
+        let hours = self.table.snapshot.files().filter_map(|(_, file)| file.hour);
         let days = hours.map(|hour| hour.start().div_euclid(DAY) * DAY).filter(|day| day + DAY <= until);
         let fresh: BTreeSet<_> = days.filter(|day| !self.marked.contains(day)).collect();
         for day in fresh {
             let date = rfc3339(day);
-            let folder = self.settings.path.join(&format!("dt={}", date.split('T').next().unwrap_or(&date)));
+            let folder = self.table.at(&format!("dt={}", date.split('T').next().unwrap_or(&date)));
             let mark = folder.join("_SUCCESS");
-            if self.store.stat(&mark).await?.is_none() {
-                self.store.put_if_absent(&mark, bytes::Bytes::new()).await?;
+            if self.table.store.stat(&mark).await?.is_none() {
+                self.table.store.put_if_absent(&mark, bytes::Bytes::new()).await?;
             }
             self.marked.insert(day);
-            self.pause.stepped();
+            self.table.pause.stepped();
         }
         Ok(())
     }

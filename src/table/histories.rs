@@ -168,8 +168,8 @@ async fn correct(parts: &Parts) -> Result<()> {
     let (store, pause, clock) = (parts.store.clone(), parts.pause.clone(), parts.clock.clone());
     let mut keeper = Keeper::open(&settings(), store, pause, clock).await?;
     loop {
-        keeper.snapshot.follow(&*parts.store).await?;
-        if let Some(until) = keeper.snapshot.final_until() {
+        keeper.table.snapshot.follow(&*parts.store).await?;
+        if let Some(until) = keeper.table.snapshot.final_until() {
             let from = until - fastrand::i64(1..8) * HOUR;
             let source = Source { bus: &*parts.bus, despite_gaps: false };
             keeper

@@ -7,12 +7,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{
-    Settings,
-    definition::Definition,
-    delta::{self, Change, Outcome, Snapshot},
-    window::Plan,
-};
+use super::{Settings, delta::Snapshot, opened::Opened};
 use crate::{
     bus::TopicInfo,
     fault::Result,
@@ -22,17 +17,12 @@ use crate::{
 
 /// Keeps a table in order; see the module's text.
 pub struct Keeper {
-    pub(super) store: SharedStore,
-    pub(super) pause: Arc<dyn Pause>,
+    pub(super) table: Opened,
     pub(super) settings: Settings,
-    pub(super) plan: Arc<Plan>,
-    pub(super) snapshot: Snapshot,
     /// The newest checkpoint that is known.
     pub(super) checkpoint: Option<u64>,
     /// The days that have their `_SUCCESS`, by when they begin.
     pub(super) marked: BTreeSet<Millis>,
-    clock: Arc<dyn Clock>,
-    definition: Definition,
 }
 
 /// What a round did.
@@ -52,26 +42,15 @@ impl Keeper {
     /// Opens the table, and makes it if there is none.
     ///
     /// # Errors
-    /// Those of [`delta::create`].
+    /// Those of [`delta::create`](super::delta::create).
     pub async fn open(
         settings: &Settings,
         store: SharedStore,
         pause: Arc<dyn Pause>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let definition = Definition::of(settings);
-        let snapshot = delta::create(&*store, &*pause, &settings.path, &definition, clock.now()).await?;
-        Ok(Self {
-            store,
-            pause,
-            settings: settings.clone(),
-            plan: Arc::new(Plan::new(settings)),
-            checkpoint: None,
-            marked: BTreeSet::new(),
-            snapshot,
-            clock,
-            definition,
-        })
+        let table = Opened::open(settings, store, pause, clock).await?;
+        Ok(Self { table, settings: settings.clone(), checkpoint: None, marked: BTreeSet::new() })
     }
 
     /// Does all that is to be done by now; `topic` is the topic as the bus reports it.
@@ -80,7 +59,7 @@ impl Keeper {
     /// Those of the store; [`Kind::Lost`](crate::fault::Kind::Lost) for a file of the table that is gone
     /// or not what it was. The next round goes on from there.
     pub async fn round(&mut self, topic: &TopicInfo) -> Result<Kept> {
-        self.snapshot.follow(&*self.store).await?;
+        self.table.follow().await?;
         let closed = self.close(topic.id, topic.num_partitions).await?;
         let swapped = self.swap().await?;
         if self.settings.success_files {
@@ -96,12 +75,7 @@ impl Keeper {
 
     /// The version it has seen last.
     pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
-
-    pub(super) async fn commit(&mut self, change: &dyn Change) -> Result<Outcome> {
-        let Self { store, pause, snapshot, definition, clock, .. } = self;
-        delta::commit(&**store, &**pause, snapshot, definition, change, clock.now()).await
+        &self.table.snapshot
     }
 }
 

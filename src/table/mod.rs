@@ -36,6 +36,7 @@ pub mod grid;
 mod histories;
 mod keeper;
 mod lane;
+mod opened;
 mod parquet;
 mod rebuild;
 mod show;

@@ -67,8 +67,8 @@ impl Keeper {
     /// `User` if not all of the range is final; [`Kind::Lost`] if records are gone that may belong to it,
     /// unless gaps are accepted; those of bus and store. Hours that were corrected by then stay so.
     pub async fn rebuild(&mut self, topic: &TopicInfo, range: &Range<Millis>, source: &Source<'_>) -> Result<Rebuilt> {
-        self.snapshot.follow(&*self.store).await?;
-        let until = self.snapshot.final_until();
+        self.table.follow().await?;
+        let until = self.table.snapshot.final_until();
         if until < Some(range.end) {
             let until = until.map_or("none is".to_owned(), |until| format!("all before {} are", rfc3339(until)));
             let text = format!("only final hours can be rebuilt, and {until}: the open ones are still counted");
@@ -80,7 +80,7 @@ impl Keeper {
         if !rebuilt.gaps.is_empty() && !source.despite_gaps {
             return Err(self.incomplete(&rebuilt.gaps));
         }
-        let stands = self.snapshot.files().filter_map(|(_, file)| file.hour).map(|hour| (hour, Vec::new()));
+        let stands = self.table.snapshot.files().filter_map(|(_, file)| file.hour).map(|hour| (hour, Vec::new()));
         let range = range.start..rebuilt.until;
         let mut hours: BTreeMap<Hour, Vec<Row>> = stands.filter(|(hour, _)| range.contains(&hour.start())).collect();
         hours.extend(rows);
@@ -90,7 +90,7 @@ impl Keeper {
             } else {
                 rebuilt.same += 1;
             }
-            self.pause.stepped();
+            self.table.pause.stepped();
         }
         Ok(rebuilt)
     }
@@ -102,16 +102,16 @@ impl Keeper {
         range: &Range<Millis>,
         source: &Source<'_>,
     ) -> Result<(BTreeMap<Hour, Vec<Row>>, Rebuilt)> {
-        let columns = self.snapshot.definition().columns();
+        let columns = self.table.snapshot.definition().columns();
         let mut hours = BTreeMap::<Hour, Merged<'_>>::new();
         let mut rebuilt = Rebuilt { until: range.end, ..Rebuilt::default() };
         // In the order in which an hour's live files are merged: sums of fractions depend on it.
-        let mut lanes: Vec<_> = self.snapshot.lanes().filter(|(lane, _)| lane.topic == topic.id).collect();
+        let mut lanes: Vec<_> = self.table.snapshot.lanes().filter(|(lane, _)| lane.topic == topic.id).collect();
         lanes.sort_by_key(|(lane, _)| lane.to_string());
         let poison = letters::poison(source.bus, topic).await?;
         for (lane, positions) in lanes {
             let earliest = range.start.saturating_sub(millis(self.settings.future_bound));
-            let mut windows = Windows::new(Arc::clone(&self.plan), None);
+            let mut windows = Windows::new(Arc::clone(&self.table.plan), None);
             let mut gone = Gaps { earliest, open: Vec::new(), found: Vec::new() };
             let high = source.bus.watermarks(topic, lane.partition).await?.high;
             if positions.next > high {
@@ -146,18 +146,18 @@ impl Keeper {
     /// Commits these rows for the hour if it has others; whether it had.
     async fn correct(&mut self, hour: Hour, rows: &[Row], counted: &BTreeMap<LaneId, Offset>) -> Result<bool> {
         for _ in 0..TRIES {
-            let replaces = self.snapshot.files_of(hour)?;
+            let replaces = self.table.snapshot.files_of(hour)?;
             if self.rows_of(&replaces).await? == rows {
                 return Ok(false);
             }
-            let file = HourFile { hour, generation: self.snapshot.generation_of(hour) + 1 };
-            let name = || self.settings.path.join(&file.rebuilt_path());
-            let (at, size) = files::write_rows(&*self.store, &*self.pause, &self.plan, rows, name).await?;
+            let file = HourFile { hour, generation: self.table.snapshot.generation_of(hour) + 1 };
+            let name = || self.table.at(&file.rebuilt_path());
+            let (at, size) = self.table.write_rows(rows, name).await?;
             let path = format!("{}/{}", delta::REBUILT, at.name());
             let facts = files::facts(hour, rows, size);
             let counted = counted.clone();
             let rebuild = Rebuild { commit: fresh_uuid(), hour, replaces, path, facts, counted };
-            if let Outcome::Committed { .. } = self.commit(&rebuild).await? {
+            if let Outcome::Committed { .. } = self.table.commit(&rebuild).await? {
                 return Ok(true);
             }
             rare("table.rebuild_again");

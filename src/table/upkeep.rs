@@ -33,29 +33,36 @@ impl Keeper {
     pub(super) async fn make_checkpoint(&mut self) -> Result<Option<u64>> {
         let last = match self.checkpoint {
             Some(last) => last,
-            None => self.log().await?.iter().filter_map(|entry| checkpoint_version(&entry.name)).max().unwrap_or(0),
+            None => self
+                .table
+                .list(LOG)
+                .await?
+                .iter()
+                .filter_map(|entry| checkpoint_version(&entry.name))
+                .max()
+                .unwrap_or(0),
         };
         self.checkpoint = Some(last);
-        let num_files = self.snapshot.files().count() as u64;
+        let num_files = self.table.snapshot.files().count() as u64;
         let every = self.settings.checkpoint_every.max(num_files / FILES_PER_VERSION);
-        if self.snapshot.version() < last + every {
+        if self.table.snapshot.version() < last + every {
             return Ok(None);
         }
         // Only what is proven to be the log may be held up to others as the log.
-        self.snapshot.follow(&*self.store).await?;
-        let version = self.snapshot.version();
-        let bytes = files::encode_checkpoint(&self.snapshot).await?;
-        self.store.put_if_absent(&checkpoint_path(&self.settings.path, version), bytes).await?;
+        self.table.follow().await?;
+        let version = self.table.snapshot.version();
+        let bytes = files::encode_checkpoint(&self.table.snapshot).await?;
+        self.table.store.put_if_absent(&checkpoint_path(&self.settings.path, version), bytes).await?;
         self.checkpoint = Some(version);
         cross("table.checkpointed");
-        self.pause.stepped();
+        self.table.pause.stepped();
         Ok(Some(version))
     }
 
     /// Deletes what lies below the horizon in the log; `made` is the version of the checkpoint just made.
     /// How many files that were.
     pub(super) async fn clean(&mut self, made: u64) -> Result<u64> {
-        let log = self.log().await?;
+        let log = self.table.list(LOG).await?;
         let checkpoint = |entry: &Entry| Some((checkpoint_version(&entry.name)?, entry.modified));
         let checkpoints: Vec<_> = log.iter().filter_map(checkpoint).collect();
         // The store's own clock, as of a moment ago.
@@ -64,25 +71,24 @@ impl Keeper {
         let is_old = |&&(version, modified): &&(u64, Millis)| {
             modified <= now.saturating_sub(history) && version + self.settings.checkpoint_every <= made
         };
-        let mut markers = delta::markers(&*self.store, &self.settings.path).await?;
+        let mut markers = delta::markers(&*self.table.store, &self.settings.path).await?;
         let standing = markers.last().copied().unwrap_or(0);
         let horizon = checkpoints.iter().filter(is_old).map(|(version, _)| *version).fold(standing, u64::max);
         if horizon > standing {
             let marker = delta::marker_path(&self.settings.path, horizon);
-            self.store.put_if_absent(&marker, "versions below this one may be gone\n".into()).await?;
+            self.table.store.put_if_absent(&marker, "versions below this one may be gone\n".into()).await?;
             cross("table.marked");
             // The one before stays: whoever lists the folder right now must not miss both.
             markers.pop();
             for old in markers {
-                self.store.delete(&delta::marker_path(&self.settings.path, old)).await?;
+                self.table.store.delete(&delta::marker_path(&self.settings.path, old)).await?;
             }
         }
         let mut deleted = 0;
         for entry in &log {
             let version = commit_version(&entry.name).or_else(|| checkpoint_version(&entry.name));
             if version.is_some_and(|version| version < horizon) {
-                deleted += u64::from(self.store.delete(&self.settings.path.join(LOG).join(&entry.name)).await?);
-                self.pause.stepped();
+                deleted += u64::from(self.table.delete(&format!("{LOG}/{}", entry.name)).await?);
             }
         }
         if deleted > 0 {
@@ -93,13 +99,13 @@ impl Keeper {
 
     /// Deletes the table's files that nobody can read and nobody can commit any more; how many there were.
     pub(super) async fn vacuum(&mut self) -> Result<u64> {
-        let live = self.store.list(&self.settings.path.join(LIVE)).await?;
-        let rebuilt = self.store.list(&self.settings.path.join(REBUILT)).await?;
-        let staged = self.store.list(&self.settings.path.join(STAGING)).await?;
-        let horizon = delta::horizon(&*self.store, &self.settings.path).await?;
+        let live = self.table.list(LIVE).await?;
+        let rebuilt = self.table.list(REBUILT).await?;
+        let staged = self.table.list(STAGING).await?;
+        let horizon = delta::horizon(&*self.table.store, &self.settings.path).await?;
         // After the listings: what was committed since then is known.
-        self.snapshot.follow(&*self.store).await?;
-        let removed = self.snapshot.removed().filter(|(_, version)| *version <= horizon);
+        self.table.follow().await?;
+        let removed = self.table.snapshot.removed().filter(|(_, version)| *version <= horizon);
         let removed: Vec<_> = removed.map(|(path, _)| path.to_owned()).collect();
         let mut deleted = 0;
         for path in removed {
@@ -111,22 +117,20 @@ impl Keeper {
                 || path.starts_with("dt=")
                 || LaneId::of_live_path(&path).is_some()
             {
-                deleted += u64::from(self.store.delete(&self.settings.path.join(&path)).await?);
-                self.pause.stepped();
+                deleted += u64::from(self.table.delete(&path).await?);
             }
-            self.snapshot.forget(&path);
+            self.table.snapshot.forget(&path);
         }
         let mut left_over: Vec<_> = live.iter().map(|entry| format!("{LIVE}/{}", entry.name)).collect();
         left_over.retain(|path| self.is_left_over(path));
-        let is_there = |file: HourFile| self.snapshot.has(&file.final_path());
+        let is_there = |file: HourFile| self.table.snapshot.has(&file.final_path());
         let is_there = |entry: &&Entry| HourFile::of_hidden(&entry.name).is_some_and(is_there);
         left_over.extend(staged.iter().filter(is_there).map(|entry| format!("{STAGING}/{}", entry.name)));
         let rebuilt = rebuilt.iter().map(|entry| format!("{REBUILT}/{}", entry.name));
         left_over.extend(rebuilt.filter(|path| self.is_outdated(path)));
         for path in left_over {
             rare("table.left_over_deleted");
-            deleted += u64::from(self.store.delete(&self.settings.path.join(&path)).await?);
-            self.pause.stepped();
+            deleted += u64::from(self.table.delete(&path).await?);
         }
         Ok(deleted)
     }
@@ -134,23 +138,23 @@ impl Keeper {
     /// Whether no version names this live file and none ever will.
     fn is_left_over(&self, path: &str) -> bool {
         let Some((lane, seq)) = LaneId::of_live_path(path) else { return false };
-        let committed = self.snapshot.positions(lane).map_or(0, |positions| positions.seq);
-        !self.snapshot.has(path) && !self.snapshot.remembers(path) && seq <= committed
+        let committed = self.table.snapshot.positions(lane).map_or(0, |positions| positions.seq);
+        self.is_unknown(path) && seq <= committed
     }
 
     /// Whether plain readers see this file of before until the hour's new one comes.
     fn is_shown_instead(&self, file: HourFile) -> bool {
-        !self.snapshot.is_final(file.hour) || !self.snapshot.hidden_of(file.hour).is_empty()
+        !self.table.snapshot.is_final(file.hour) || !self.table.snapshot.hidden_of(file.hour).is_empty()
     }
 
     /// Whether no version names this rebuilt hour and none ever will: there is one of its generation or a newer.
     fn is_outdated(&self, path: &str) -> bool {
         let Some(file) = HourFile::of_rebuilt(path) else { return false };
-        let newest = self.snapshot.generation_of(file.hour);
-        !self.snapshot.has(path) && !self.snapshot.remembers(path) && file.generation <= newest
+        let newest = self.table.snapshot.generation_of(file.hour);
+        self.is_unknown(path) && file.generation <= newest
     }
 
-    async fn log(&self) -> Result<Vec<Entry>> {
-        self.store.list(&self.settings.path.join(LOG)).await
+    fn is_unknown(&self, path: &str) -> bool {
+        !self.table.snapshot.has(path) && !self.table.snapshot.remembers(path)
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     table::{
         Committer, Lane, LaneId, Proposal, parquet, show,
         testing::{NoPause, edit, settings},
-        window::{Cell, Row},
+        window::{Cell, Plan, Row},
     },
 };
 
@@ -93,7 +93,7 @@ impl Table {
     }
 
     fn plan(&self) -> &Plan {
-        &self.keeper.plan
+        &self.keeper.table.plan
     }
 }
 

@@ -296,7 +296,7 @@ fn who_slept_cannot_bring_an_older_generation_back() {
     table.count(&*world.bus);
     let mut sleeper = Table::open(&world, "/a", |_| ()).unwrap();
     let hour = Hour::parse(&rfc3339(world.base)).unwrap();
-    let merges = sleeper.keeper.snapshot.hidden_of(hour);
+    let merges = sleeper.keeper.table.snapshot.hidden_of(hour);
     let rows = now(sleeper.keeper.rows_of(&merges)).unwrap();
     let file = HourFile { hour, generation: 0 };
     let staged = table.settings.path.join(&file.staged_path());
