@@ -3,6 +3,7 @@
 //! The table is a pure function of the topic's records and of where the commits were cut; no
 //! crash, zombie or late record counts anything twice or loses it. From the inside out:
 //!
+//! - [`grid`]: windows and hours on the time line, and when an hour is final.
 //! - [`window`]: the windows of one partition. Records in, complete hours out; no I/O, no clock.
 //! - [`Lane`]: one partition on its way into the table: replays what its open hours need, takes
 //!   what is new, seals what a commit stores.

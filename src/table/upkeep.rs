@@ -33,14 +33,10 @@ impl Keeper {
     pub(super) async fn make_checkpoint(&mut self) -> Result<Option<u64>> {
         let last = match self.checkpoint {
             Some(last) => last,
-            None => self
-                .table
-                .list(LOG)
-                .await?
-                .iter()
-                .filter_map(|entry| checkpoint_version(&entry.name))
-                .max()
-                .unwrap_or(0),
+            None => {
+                let log = self.table.list(LOG).await?;
+                log.iter().filter_map(|entry| checkpoint_version(&entry.name)).max().unwrap_or(0)
+            }
         };
         self.checkpoint = Some(last);
         let num_files = self.table.snapshot.files().count() as u64;
