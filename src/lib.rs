@@ -103,3 +103,8 @@ pub mod vitals;
 
 #[cfg(test)]
 pub mod sim;
+
+/// The tests' real servers.
+#[cfg(test)]
+#[path = "../tests/servers/client.rs"]
+mod servers;

@@ -1,0 +1,330 @@
+//! The reader of one partition: a thread that polls librdkafka, and a short queue of batches.
+//!
+//! It is told where to begin and never asks a group. What lies between records is a transaction's
+//! marker, an aborted or a compacted record; where the partition ends behind such, librdkafka's
+//! end-of-partition event says how far. What the broker refuses as out of range is looked up: below the
+//! low watermark it is retention, above the high one it is loss.
+//!
+//! librdkafka steps over a record set whose checksum is wrong and over nothing else; so after any error
+//! but a passing one the consumer is thrown away, and a new one begins where the last batch ended.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use rdkafka::{
+    Message, Offset as At, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, Headers as _},
+};
+use tokio::sync::mpsc;
+
+use super::{Inner, context::Context, faults};
+use crate::{
+    bus::{Reader, TopicInfo},
+    fault::{Fault, Kind, Result},
+    model::{Batch, Header, Offset, Partition, Record, Why},
+};
+
+/// Records of one batch at most, and their bytes.
+const BATCH_RECORDS: usize = 1_000;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Batches that wait for their consumer.
+const WAITING: usize = 2;
+
+/// How long one look for records takes at most; so long a thread outlives its reader.
+const POLL: Duration = Duration::from_millis(100);
+
+/// After a failed connection the brokers are asked something, to tell a short break from an outage;
+/// not more often than this.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+pub(super) struct KafkaReader {
+    inner: Arc<Inner>,
+    topic: TopicInfo,
+    partition: Partition,
+    position: Offset,
+    batches: Option<mpsc::Receiver<Result<Batch>>>,
+}
+
+impl KafkaReader {
+    pub(super) fn new(inner: Arc<Inner>, topic: TopicInfo, partition: Partition, from: Offset) -> Self {
+        Self { inner, topic, partition, position: from, batches: None }
+    }
+
+    fn start(&self) -> Result<mpsc::Receiver<Result<Batch>>> {
+        let (outbox, batches) = mpsc::channel(WAITING);
+        let mut polling = Polling {
+            inner: Arc::clone(&self.inner),
+            topic: self.topic.clone(),
+            partition: self.partition,
+            at: self.position,
+            outbox,
+            looked: Instant::now(),
+        };
+        let run = move || {
+            if let Err(fault) = polling.run() {
+                let _ = polling.outbox.blocking_send(Err(fault));
+            }
+        };
+        let spawned = thread::Builder::new().name("kafka-reader".to_owned()).spawn(run);
+        spawned.map_err(|error| Fault::io("the reader's thread", &error))?;
+        Ok(batches)
+    }
+}
+
+#[async_trait]
+impl Reader for KafkaReader {
+    async fn next(&mut self) -> Result<Batch> {
+        if self.batches.is_none() {
+            self.batches = Some(self.start()?);
+        }
+        let Some(batches) = &mut self.batches else { return Err(Fault::internal("a reader without its thread")) };
+        match batches.recv().await {
+            Some(Ok(batch)) => {
+                self.position = batch.to;
+                Ok(batch)
+            }
+            Some(Err(fault)) => {
+                self.batches = None;
+                Err(fault)
+            }
+            None => {
+                self.batches = None;
+                Err(Fault::internal("the reader's thread has died"))
+            }
+        }
+    }
+
+    fn position(&self) -> Offset {
+        self.position
+    }
+}
+
+/// What the thread has.
+struct Polling {
+    inner: Arc<Inner>,
+    topic: TopicInfo,
+    partition: Partition,
+    at: Offset,
+    outbox: mpsc::Sender<Result<Batch>>,
+    /// When the topic's identity was last looked at.
+    looked: Instant,
+}
+
+/// How a look for records ended.
+enum Found {
+    /// With what there was.
+    Records,
+    /// At the partition's end.
+    End,
+    /// Before anything was there.
+    Nothing,
+}
+
+impl Polling {
+    fn place(&self) -> String {
+        format!("{}: {}-{}@{}", self.inner.describe(), self.topic.name, self.partition, self.at)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.look()?;
+        if self.partition >= self.topic.num_partitions {
+            let text = format!("{} has no partition {}", self.topic.name, self.partition);
+            return Err(Fault::user(format!("{}: topic {text}", self.inner.describe())));
+        }
+        let mut consumer = self.assign()?;
+        let mut refused = 0;
+        while !self.outbox.is_closed() {
+            match self.poll(&consumer) {
+                Ok(()) => refused = 0,
+                Err(KafkaError::MessageConsumption(code)) if faults::passes(code) => {
+                    if self.looked.elapsed() >= ASK_AGAIN {
+                        self.look()?;
+                    }
+                }
+                Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+                )) => {
+                    refused += 1;
+                    self.out_of_range(refused)?;
+                    consumer = self.assign()?;
+                }
+                Err(error) => {
+                    self.look()?;
+                    return Err(faults::classify(self.place(), &error));
+                }
+            }
+            if self.looked.elapsed() >= self.inner.settings.identity_every {
+                self.look()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the topic is the one it was, and whether the brokers answer.
+    fn look(&mut self) -> Result<()> {
+        self.inner.identify(&self.topic).map_err(|fault| fault.at(self.place()))?;
+        self.looked = Instant::now();
+        Ok(())
+    }
+
+    fn assign(&self) -> Result<BaseConsumer<Context>> {
+        let at = i64::try_from(self.at).map_err(|_| self.above(None))?;
+        // Where offsets end, librdkafka's own marks begin.
+        if at == i64::MAX {
+            return Err(self.above(None));
+        }
+        let fault = |error: KafkaError| faults::classify(self.place(), &error);
+        let config = self.inner.settings.reading(self.inner.password.as_deref());
+        let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(fault)?;
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(self.topic.name.as_str(), self.partition.cast_signed(), At::Offset(at))
+            .map_err(fault)?;
+        consumer.assign(&list).map_err(fault)?;
+        Ok(consumer)
+    }
+
+    /// Passes on what there is: records, and how far the partition goes behind them.
+    fn poll(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), KafkaError> {
+        let mut gathered = Gathered::default();
+        let mut wait = POLL;
+        let (found, error) = loop {
+            match consumer.poll(wait) {
+                Some(Ok(message)) => gathered.add(&message),
+                Some(Err(KafkaError::PartitionEOF(_))) => break (Found::End, None),
+                Some(Err(error)) => break (Found::Records, Some(error)),
+                None if gathered.is_empty() => break (Found::Nothing, None),
+                None => break (Found::Records, None),
+            }
+            if gathered.is_full() {
+                break (Found::Records, None);
+            }
+            wait = Duration::ZERO;
+        };
+        let end = match found {
+            Found::End => self.end(consumer)?,
+            Found::Records | Found::Nothing => self.at,
+        };
+        let records = gathered.records();
+        let to = records.last().map_or(self.at, |last| last.offset + 1).max(end);
+        if to > self.at {
+            let batch = Batch { from: self.at, records, to, why: Why::Marker };
+            // A reader that is gone is noticed by its caller.
+            if self.outbox.blocking_send(Ok(batch)).is_ok() {
+                self.at = to;
+            }
+        }
+        error.map_or(Ok(()), Err)
+    }
+
+    /// Where librdkafka stands at the partition's end: behind the markers that it has passed.
+    fn end(&self, consumer: &BaseConsumer<Context>) -> Result<Offset, KafkaError> {
+        let list = consumer.position()?;
+        let place = list.find_partition(self.topic.name.as_str(), self.partition.cast_signed());
+        Ok(match place.map(|place| place.offset()) {
+            Some(At::Offset(offset)) => u64::try_from(offset).unwrap_or_default(),
+            _ => self.at,
+        })
+    }
+
+    /// The broker refused where we stand.
+    fn out_of_range(&mut self, refused: u32) -> Result<()> {
+        let ends = self.inner.ends(&self.topic, self.partition)?;
+        self.looked = Instant::now();
+        if self.at < ends.low {
+            let batch = Batch { from: self.at, records: Vec::new(), to: ends.low, why: Why::Retention };
+            if self.outbox.blocking_send(Ok(batch)).is_ok() {
+                self.at = ends.low;
+            }
+            return Ok(());
+        }
+        if self.at > ends.high {
+            return Err(self.above(Some(ends.high)));
+        }
+        if refused > 3 {
+            let text = format!("refused as out of range, but it lies in [{}, {}]", ends.low, ends.high);
+            return Err(Fault::external(text).at(self.place()));
+        }
+        Ok(())
+    }
+
+    fn above(&self, high: Option<Offset>) -> Fault {
+        let high = high.map_or_else(|| "any partition's end".to_owned(), |high| format!("the partition's end {high}"));
+        let text = format!("this lies above {high}: records that were there are gone");
+        Fault::data(format!("{}: {text}", self.place())).kind(Kind::Lost)
+    }
+}
+
+/// Records on their way into a batch. Their bytes lie in one buffer, so that a batch is one piece of
+/// memory and not thousands.
+#[derive(Default)]
+struct Gathered {
+    buffer: BytesMut,
+    shapes: Vec<Shape>,
+    names: Vec<Arc<str>>,
+}
+
+/// A record whose bytes are in the buffer, by their lengths.
+struct Shape {
+    offset: Offset,
+    time: i64,
+    key: Option<usize>,
+    value: Option<usize>,
+    headers: Vec<(Arc<str>, usize)>,
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.shapes.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.shapes.len() >= BATCH_RECORDS || self.buffer.len() >= BATCH_BYTES
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        self.buffer.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    fn add(&mut self, message: &BorrowedMessage<'_>) {
+        let key = message.key().map(|key| self.put(key));
+        let value = message.payload().map(|value| self.put(value));
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers.iter().map(|header| (self.name(header.key), self.put(header.value.unwrap_or_default()))).collect()
+        });
+        let offset = u64::try_from(message.offset()).unwrap_or_default();
+        let time = message.timestamp().to_millis().unwrap_or_default();
+        self.shapes.push(Shape { offset, time, key, value, headers });
+    }
+
+    /// A header's name, shared by the records of the batch.
+    fn name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.iter().find(|known| ***known == *name) {
+            return known.clone();
+        }
+        let name: Arc<str> = name.into();
+        self.names.push(name.clone());
+        name
+    }
+
+    fn records(self) -> Vec<Record> {
+        let mut rest = self.buffer.freeze();
+        let mut cut = |len: usize| -> Bytes { rest.split_to(len) };
+        let record = |shape: Shape| Record {
+            offset: shape.offset,
+            time: shape.time,
+            key: shape.key.map(&mut cut),
+            value: shape.value.map(&mut cut),
+            headers: shape.headers.into_iter().map(|(name, len)| -> Header { (name, cut(len)) }).collect(),
+        };
+        self.shapes.into_iter().map(record).collect()
+    }
+}

@@ -1,0 +1,320 @@
+//! The producer: one Kafka transaction a batch, on a thread of its own (every step of a transaction
+//! blocks).
+//!
+//! Kafka's transactions can be torn when a late request of one transaction meets the next of the same
+//! epoch (KIP-890; librdkafka does not know the cure, confluentinc/librdkafka#4853 asks for it). So a
+//! producer that met a time-out, a failed connection or a slow commit is of no more use: whoever holds
+//! it opens the id anew, which begins another epoch, and reads back.
+//!
+//! What a failure means is known exactly except for one step. Before the commit was asked for, nothing
+//! has happened and nothing will: whoever opens the id next aborts what is open. A commit without a
+//! clear answer is unknown.
+
+use std::{
+    collections::HashMap,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use rdkafka::{
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+    util::Timeout,
+};
+use tokio::sync::oneshot;
+
+use super::{Settings, context::Context, faults};
+use crate::{
+    bus::{Outgoing, Producer},
+    fault::{Fault, Kind, Result},
+    model::{Offset, TopicName},
+};
+
+/// A commit that takes longer may have a request on its way that comes late.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// How long giving up a transaction may take. That it fails costs nothing: see the module's text.
+const ABORT: Duration = Duration::from_secs(3);
+
+/// How long readers' sight of a committed transaction is waited for.
+const VISIBLE: Duration = Duration::from_secs(1);
+
+struct Sending {
+    records: Vec<Outgoing>,
+    answer: oneshot::Sender<Result<Vec<Offset>>>,
+}
+
+/// The end of a producer's thread that its holder has.
+pub(super) struct KafkaProducer {
+    commands: mpsc::Sender<Sending>,
+    /// A send whose future was dropped. It still happens; the next one waits for it.
+    pending: Option<oneshot::Receiver<Result<Vec<Offset>>>>,
+}
+
+impl KafkaProducer {
+    /// Opens the id, which fences its former holder.
+    pub(super) async fn open(settings: Settings, password: Option<String>, id: String) -> Result<Self> {
+        let (commands, queue) = mpsc::channel();
+        let (opened, answer) = oneshot::channel();
+        let thread = move || match Transactions::open(&settings, password.as_deref(), &id) {
+            Ok(mut transactions) => {
+                if opened.send(Ok(())).is_ok() {
+                    transactions.serve(&queue);
+                }
+            }
+            Err(fault) => drop(opened.send(Err(fault))),
+        };
+        let spawned = thread::Builder::new().name("kafka-producer".to_owned()).spawn(thread);
+        spawned.map_err(|error| Fault::io("the producer's thread", &error))?;
+        answer.await.map_err(|_| died())??;
+        Ok(Self { commands, pending: None })
+    }
+}
+
+fn died() -> Fault {
+    Fault::internal("the producer's thread has died").unknown_effect()
+}
+
+#[async_trait]
+impl Producer for KafkaProducer {
+    async fn send(&mut self, records: Vec<Outgoing>) -> Result<Vec<Offset>> {
+        if let Some(before) = &mut self.pending {
+            let _ = before.await;
+            self.pending = None;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Sending { records, answer }).map_err(|_| died())?;
+        let result = self.pending.insert(answered).await;
+        self.pending = None;
+        result.unwrap_or_else(|_| Err(died()))
+    }
+}
+
+/// What the thread has.
+struct Transactions {
+    id: String,
+    deadline: Duration,
+    producer: BaseProducer<Context>,
+    /// How many partitions topics have, as far as they were asked for.
+    partitions: HashMap<TopicName, u32>,
+    /// Why nothing more can be sent.
+    spent: Option<Fault>,
+}
+
+impl Transactions {
+    fn open(settings: &Settings, password: Option<&str>, id: &str) -> Result<Self> {
+        let place = format!("kafka {}: producer {id}", settings.brokers);
+        let config = settings.sending(password, id);
+        let producer: BaseProducer<Context> =
+            config.create_with_context(Context::default()).map_err(|error| faults::classify(&place, &error))?;
+        producer.init_transactions(settings.deadline).map_err(|error| {
+            let trouble = producer.context().trouble();
+            faults::classify(format!("{place}{trouble}"), &error)
+        })?;
+        producer.context().was_disturbed();
+        let (id, deadline) = (place, settings.deadline);
+        Ok(Self { id, deadline, producer, partitions: HashMap::new(), spent: None })
+    }
+
+    fn serve(&mut self, queue: &mpsc::Receiver<Sending>) {
+        // Between sends nothing has to be polled: a producer without records in flight has no events
+        // but its log, which waits.
+        while let Ok(Sending { records, answer }) = queue.recv() {
+            // Who asked may have stopped waiting; it is done all the same.
+            let _ = answer.send(self.send(&records));
+        }
+    }
+
+    fn send(&mut self, records: &[Outgoing]) -> Result<Vec<Offset>> {
+        if let Some(fault) = &self.spent {
+            return Err(fault.clone());
+        }
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.check(records)?;
+        let end = Instant::now() + self.deadline;
+        self.producer.begin_transaction().map_err(|error| self.spend(&error))?;
+        let offsets = match self.deliver(records, end) {
+            Ok(offsets) => offsets,
+            Err(fault) => return Err(self.abort(fault)),
+        };
+        self.commit(end)?;
+        self.await_visible(records, &offsets);
+        Ok(offsets)
+    }
+
+    /// Waits until readers see what was committed: the brokers write the marker that ends a transaction
+    /// after they have answered. That the records are durable does not depend on it; so, where it takes
+    /// long (another producer's transaction may stand open before them), it is not waited for any longer.
+    fn await_visible(&self, records: &[Outgoing], offsets: &[Offset]) {
+        let mut last = HashMap::new();
+        for (record, &offset) in records.iter().zip(offsets) {
+            last.insert((&record.topic, record.partition), offset);
+        }
+        let end = Instant::now() + VISIBLE;
+        for ((topic, partition), offset) in last {
+            let mut pause = Duration::from_micros(500);
+            let (name, number) = (topic.as_str(), partition.cast_signed());
+            while let Some(left) = end.checked_duration_since(Instant::now()) {
+                let ends = self.producer.client().fetch_watermarks(name, number, left);
+                if ends.is_ok_and(|(_, high)| u64::try_from(high).is_ok_and(|high| high > offset)) {
+                    break;
+                }
+                thread::sleep(pause);
+                pause *= 2;
+            }
+        }
+    }
+
+    /// Refuses what names no partition before anything is begun.
+    fn check(&mut self, records: &[Outgoing]) -> Result<()> {
+        for record in records {
+            if self.partitions.get(&record.topic).is_some_and(|&known| record.partition < known) {
+                continue;
+            }
+            let place = format!("{}: topic {}", self.id, record.topic);
+            let metadata = self.producer.client().fetch_metadata(Some(record.topic.as_str()), self.deadline);
+            let metadata = metadata.map_err(|error| faults::classify(&place, &error))?;
+            let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
+            let count = topic.map_or(0, |topic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX));
+            if record.partition >= count {
+                let text = format!("{place} has no partition {} (it has {count})", record.partition);
+                return Err(Fault::user(text));
+            }
+            self.partitions.insert(record.topic.clone(), count);
+        }
+        Ok(())
+    }
+
+    /// Sends the records and waits until every one is on the brokers, still open to be given up.
+    fn deliver(&mut self, records: &[Outgoing], end: Instant) -> Result<Vec<Offset>> {
+        self.producer.context().take_delivered();
+        for (place, record) in records.iter().enumerate() {
+            self.produce(place, record, end)?;
+        }
+        let mut offsets = vec![0; records.len()];
+        let mut missing = records.len();
+        while missing > 0 {
+            self.producer.poll(Duration::from_millis(1));
+            for (place, outcome) in self.producer.context().take_delivered() {
+                let record = &records[place];
+                let offset = outcome.map_err(|code| {
+                    // It may be gone for good, or grown: ask anew next time.
+                    self.partitions.remove(&record.topic);
+                    let (fatal, trouble) = (self.producer.client().fatal_error(), self.producer.context().trouble());
+                    let place = format!("{}: {}-{}{trouble}", self.id, record.topic, record.partition);
+                    match fatal {
+                        Some((code, words)) => faults::of_code(place, code, &words),
+                        None => faults::of_code(place, code, &code.to_string()),
+                    }
+                })?;
+                offsets[place] = u64::try_from(offset).unwrap_or_default();
+                missing -= 1;
+            }
+            if Instant::now() > end {
+                let trouble = self.producer.context().trouble();
+                let text = format!("{}: {missing} records unanswered after {:?}{trouble}", self.id, self.deadline);
+                return Err(Fault::external(text));
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn produce(&self, place: usize, record: &Outgoing, end: Instant) -> Result<()> {
+        let mut message: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(record.topic.as_str(), place).partition(record.partition.cast_signed());
+        if let Some(key) = &record.key {
+            message = message.key(key);
+        }
+        if let Some(value) = &record.value {
+            message = message.payload(value);
+        }
+        if !record.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            let headers = record.headers.iter().fold(headers, |headers, (name, value)| {
+                headers.insert(Header { key: name, value: Some(&value[..]) })
+            });
+            message = message.headers(headers);
+        }
+        loop {
+            match self.producer.send(message) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) if Instant::now() < end => {
+                    message = again;
+                    self.producer.poll(Duration::from_millis(1));
+                }
+                Err((error, _)) => {
+                    let place = format!("{}: {}-{}", self.id, record.topic, record.partition);
+                    return Err(faults::classify(place, &error));
+                }
+            }
+        }
+    }
+
+    /// Gives an open transaction up. The fault tells what has become of the records: nothing.
+    fn abort(&mut self, fault: Fault) -> Fault {
+        let given_up = self.producer.abort_transaction(ABORT);
+        self.producer.poll(Duration::ZERO);
+        self.producer.context().take_delivered();
+        if fault.kind == Kind::Fenced {
+            self.spent = Some(fault.clone());
+        } else if let Err(error) = given_up {
+            let next = self.fenced_or("a transaction could not be given up", &error);
+            self.spent = Some(next);
+        } else if self.producer.context().was_disturbed() {
+            self.spent = Some(self.replaced("a connection failed in a transaction"));
+        }
+        fault
+    }
+
+    fn commit(&mut self, end: Instant) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+            let error = match self.producer.commit_transaction(Timeout::After(left)) {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            let KafkaError::Transaction(told) = &error else { return Err(self.spend(&error).unknown_effect()) };
+            if told.is_retriable() && Instant::now() < end {
+                continue;
+            }
+            if told.txn_requires_abort() {
+                let fault = faults::classify(format!("{}: commit", self.id), &error);
+                return Err(self.abort(fault));
+            }
+            return Err(self.spend(&error).unknown_effect());
+        }
+        if begun.elapsed() > SLOW {
+            self.spent = Some(self.replaced("a commit was slow"));
+        } else if self.producer.context().was_disturbed() {
+            self.spent = Some(self.replaced("a connection failed in a transaction"));
+        }
+        Ok(())
+    }
+
+    /// What sends after this one are told. It is not certain that nothing of them would happen only
+    /// in so far as the holder has to read back.
+    fn replaced(&self, why: &str) -> Fault {
+        let trouble = self.producer.context().trouble();
+        Fault::external(format!("{}: {why}{trouble}: to be opened anew", self.id)).unknown_effect()
+    }
+
+    fn fenced_or(&self, why: &str, error: &KafkaError) -> Fault {
+        let fault = faults::classify(&self.id, error);
+        if fault.kind == Kind::Fenced { fault } else { self.replaced(why) }
+    }
+
+    /// An error after which librdkafka's producer is of no use.
+    fn spend(&mut self, error: &KafkaError) -> Fault {
+        let trouble = self.producer.context().trouble();
+        let fault = faults::classify(format!("{}{trouble}", self.id), error);
+        let later = if fault.kind == Kind::Fenced { fault.clone() } else { self.replaced("a transaction failed") };
+        self.spent = Some(later);
+        fault
+    }
+}

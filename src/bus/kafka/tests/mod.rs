@@ -1,0 +1,82 @@
+//! The Kafka bus against real brokers.
+
+mod cluster;
+
+use std::{sync::LazyLock, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{KafkaBus, Settings};
+use crate::{
+    bus::{Bus, Cleanup, TopicSpec, contract},
+    fault::Result,
+    model::ManualClock,
+    servers::Servers,
+};
+
+/// One broker for the tests that do it no harm.
+static ONE: LazyLock<Servers> = LazyLock::new(|| Servers::start(&["kafka"]));
+
+/// A bus on brokers that other tests use too: all names are its own.
+struct Subject {
+    bus: KafkaBus,
+    suffix: String,
+}
+
+fn subject(servers: &Servers) -> Subject {
+    let mut settings = Settings::plain(servers.about("brokers"));
+    settings.identity_every = Duration::from_secs(1);
+    let bus = KafkaBus::with_extra(settings, forgetful).unwrap();
+    Subject { bus, suffix: format!("{:08x}", fastrand::u32(..)) }
+}
+
+/// Brokers forget whole segments only, and never the one that is written: so these are small.
+fn forgetful(spec: &TopicSpec) -> Vec<(&'static str, String)> {
+    let bytes = match spec.cleanup {
+        Cleanup::Delete { retention_ms: None, retention_bytes: None } => return Vec::new(),
+        Cleanup::Delete { .. } => 120_000,
+        // Room for one send and its marker.
+        Cleanup::Compact => 200,
+    };
+    vec![("internal.segment.bytes", bytes.to_string()), ("min.cleanable.dirty.ratio", "0.001".to_owned())]
+}
+
+#[async_trait]
+impl contract::Subject for Subject {
+    fn bus(&self) -> &dyn Bus {
+        &self.bus
+    }
+
+    fn clock(&self) -> Option<&ManualClock> {
+        None
+    }
+
+    fn markers(&self) -> bool {
+        true
+    }
+
+    fn name(&self, base: &str) -> String {
+        format!("{base}-{}", self.suffix)
+    }
+
+    async fn retain(&self) -> Result<()> {
+        // The brokers look every half second (see `tests/servers/kafka.py`), and say nothing when they did.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        Ok(())
+    }
+
+    async fn compact(&self) -> Result<()> {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        Ok(())
+    }
+}
+
+mod one_broker {
+    use super::{ONE, contract, subject};
+
+    async fn fresh() -> super::Subject {
+        subject(&ONE)
+    }
+
+    contract::suite!(fresh);
+}

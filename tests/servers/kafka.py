@@ -1,0 +1,132 @@
+"""Kafka brokers in KRaft mode, each of them a controller too."""
+
+import subprocess
+
+from .java import Jars, hosts_file, properties
+from .processes import Daemon, Failed, Ports, answers
+
+VERSION = "4.1.1"
+CLUSTER = "aG93ZGFoLXRlc3RzLWhvdw"
+ADDRESS = "127.0.0.1"
+
+TOOLS = {
+    "topics": "org.apache.kafka.tools.TopicCommand",
+    "groups": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+    "consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
+    "producer": "org.apache.kafka.tools.ConsoleProducer",
+    "configs": "kafka.admin.ConfigCommand",
+    "transactions": "org.apache.kafka.tools.TransactionsCommand",
+}
+
+LOGGING = {
+    "rootLogger.level": "INFO",
+    "rootLogger.appenderRef.c.ref": "C",
+    "appender.c.type": "Console",
+    "appender.c.name": "C",
+    "appender.c.target": "SYSTEM_ERR",
+    "appender.c.layout.type": "PatternLayout",
+    "appender.c.layout.pattern": "%d{ISO8601} %p %c{1}: %m%n",
+}
+
+
+class Kafka:
+    """A cluster in a folder; broker 1, 2 … are the daemons "1", "2" …"""
+
+    kinds = ("kafka",)
+
+    def __init__(self, folder, brokers=1, version=VERSION, archiving=False, settings=()):
+        self.folder, self.archiving = folder, archiving
+        self._extra = dict(setting.split("=", 1) for setting in settings)
+        self.jars = Jars("kafka", version)
+        self.jars.fetch()
+        ports = Ports()
+        self._ports = ports
+        numbers = range(1, brokers + 1)
+        self._listen = {n: ports.take() for n in numbers}
+        self._control = {n: ports.take() for n in numbers}
+        self._hosts = hosts_file(folder / "hosts", [ADDRESS])
+        properties(folder / "log4j2.properties", LOGGING)
+        properties(folder / "log4j2-tools.properties", LOGGING | {"rootLogger.level": "WARN"})
+        for n in numbers:
+            self._configure(n)
+        self.daemons = {str(n): self._daemon(n) for n in numbers}
+
+    def bootstrap(self):
+        return ",".join(f"{ADDRESS}:{port}" for port in self._listen.values())
+
+    def _configure(self, n):
+        brokers = len(self._listen)
+        copies = min(brokers, 3)
+        in_sync = 2 if copies == 3 else 1
+        voters = ",".join(f"{k}@{ADDRESS}:{port}" for k, port in self._control.items())
+        listener = f"PLAINTEXT://{ADDRESS}:{self._listen[n]}"
+        values = {
+            "process.roles": "broker,controller",
+            "node.id": n,
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"{listener},CONTROLLER://{ADDRESS}:{self._control[n]}",
+            "advertised.listeners": listener,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "log.dirs": self.folder / f"data-{n}",
+            "default.replication.factor": copies,
+            "min.insync.replicas": in_sync,
+            "auto.create.topics.enable": "false",
+            "group.initial.rebalance.delay.ms": 0,
+            # A killed broker's partitions are led by another after this, not after nine seconds.
+            "broker.session.timeout.ms": 3_000,
+            "broker.heartbeat.interval.ms": 750,
+            "num.network.threads": 2,
+            "num.io.threads": 4,
+            # Deletion, retention and compaction are waited for in tests.
+            "log.retention.check.interval.ms": 500,
+            "log.cleaner.backoff.ms": 200,
+            "log.initial.task.delay.ms": 500,
+            "file.delete.delay.ms": 500,
+            "message.max.bytes": 16_000_000,
+            "replica.fetch.max.bytes": 16_000_000,
+        }
+        for internal in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
+            values[f"{internal}.replication.factor"] = copies
+            values[f"{internal}.num.partitions"] = 4
+        for internal in ("transaction.state.log", "share.coordinator.state.topic"):
+            values[f"{internal}.min.isr"] = in_sync
+        properties(self.folder / f"server-{n}.properties", values | self._extra)
+
+    def _java(self, heap="256m", archiving=False, logging="log4j2-tools.properties"):
+        settings = [f"-Dlog4j2.configurationFile={self.folder / logging}"]
+        return self.jars.command("kafka", heap, self._hosts, archiving=archiving, settings=settings)
+
+    def _daemon(self, n):
+        config = self.folder / f"server-{n}.properties"
+
+        def command():
+            java = self._java("384m", self.archiving, "log4j2.properties")
+            return [*java, "kafka.Kafka", str(config)]
+
+        def ready(daemon):
+            return answers(ADDRESS, self._listen[n]) and daemon.said("Kafka Server started")
+
+        return Daemon(str(n), command, self.folder, ready)
+
+    def start(self):
+        for n in self._listen:
+            config = self.folder / f"server-{n}.properties"
+            formatting = [*self._java(), "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(config)]
+            result = subprocess.run(formatting, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            if result.returncode != 0:
+                raise Failed(f"broker {n} could not format its disk:\n{result.stdout}{result.stderr}")
+        for daemon in self.daemons.values():
+            daemon.launch()
+        for daemon in self.daemons.values():
+            daemon.wait()
+
+    def describe(self):
+        return {"server": f"Apache Kafka {self.jars.version}", "brokers": self.bootstrap()}
+
+    def tool(self, name, arguments):
+        """The command line of a console tool."""
+        if name not in TOOLS:
+            raise Failed(f"no tool {name!r}, there are: {', '.join(TOOLS)}")
+        return [*self._java(), TOOLS[name], "--bootstrap-server", self.bootstrap(), *arguments]
