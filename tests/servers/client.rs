@@ -92,7 +92,8 @@ impl Control {
     fn answer(&mut self) -> Value {
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("a line");
-        let answer: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("the servers ended, saying {line:?}"));
+        let answer: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("the servers ended, saying {line:?}"));
         assert!(answer.get("failed").is_none(), "{}", answer["failed"].as_str().unwrap_or_default());
         answer
     }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Message, consumer::ConsumerContext, error::KafkaError, error::RDKafkaErrorCode,
-    message::DeliveryResult, producer::ProducerContext, config::RDKafkaLogLevel,
+    ClientContext, Message, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
+    error::RDKafkaErrorCode, message::DeliveryResult, producer::ProducerContext,
 };
 
 /// Of one client.

@@ -67,8 +67,7 @@ pub(super) fn describe(client: &Client<Context>, name: &TopicName, deadline: Dur
             sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS),
             sys::rd_kafka_AdminOptions_destroy,
         )?;
-        let set =
-            sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, errors.as_mut_ptr(), errors.len());
+        let set = sys::rd_kafka_AdminOptions_set_request_timeout(options.0, millis, errors.as_mut_ptr(), errors.len());
         if set != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Err(of_code(&place, set.into(), &words(errors.as_ptr())));
         }
@@ -96,7 +95,9 @@ pub(super) fn describe(client: &Client<Context>, name: &TopicName, deadline: Dur
         let mut count = 0;
         let topics = sys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         if count != 1 {
-            return Err(Fault::internal(format!("{place}: librdkafka described {count} topics where one was asked for")));
+            return Err(Fault::internal(format!(
+                "{place}: librdkafka described {count} topics where one was asked for"
+            )));
         }
         let topic = *topics;
         let error = sys::rd_kafka_TopicDescription_error(topic);

@@ -16,9 +16,9 @@ mod identity;
 mod reading;
 mod sending;
 mod settings;
-mod topics;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::{
     collections::HashMap,
@@ -86,9 +86,8 @@ impl KafkaBus {
         let password = match &settings.sasl {
             None => None,
             Some(sasl) => {
-                let text = std::fs::read_to_string(&sasl.password_file).map_err(|error| {
-                    Fault::user(format!("password file {}: {error}", sasl.password_file.display()))
-                })?;
+                let text = std::fs::read_to_string(&sasl.password_file)
+                    .map_err(|error| Fault::user(format!("password file {}: {error}", sasl.password_file.display())))?;
                 Some(text.trim_end_matches(['\r', '\n']).to_owned())
             }
         };
@@ -108,11 +107,14 @@ impl Inner {
     }
 
     /// Runs what blocks on a thread that may.
-    async fn run<T: Send + 'static>(self: &Arc<Self>, work: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Result<T> {
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let inner = Arc::clone(self);
-        tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|error| {
-            Err(Fault::internal(format!("kafka: {error}")).unknown_effect())
-        })
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .unwrap_or_else(|error| Err(Fault::internal(format!("kafka: {error}")).unknown_effect()))
     }
 
     /// The fault of a question that was not answered, with what is wrong with the connection.
@@ -154,7 +156,8 @@ impl Inner {
                     thread::sleep(DOUBT);
                 }
                 Some(found) => {
-                    let text = format!("topic {} was deleted and created anew ({} was {})", topic.name, found.id, topic.id);
+                    let text =
+                        format!("topic {} was deleted and created anew ({} was {})", topic.name, found.id, topic.id);
                     return Err(Fault::external(format!("{}: {text}", self.describe())).kind(Kind::Recreated));
                 }
                 None => {

@@ -235,9 +235,10 @@ impl Transactions {
         }
         if !record.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            let headers = record.headers.iter().fold(headers, |headers, (name, value)| {
-                headers.insert(Header { key: name, value: Some(&value[..]) })
-            });
+            let headers = record
+                .headers
+                .iter()
+                .fold(headers, |headers, (name, value)| headers.insert(Header { key: name, value: Some(&value[..]) }));
             message = message.headers(headers);
         }
         loop {

@@ -41,10 +41,12 @@ impl Inner {
         let copies = brokers.clamp(1, COPIES);
         if copies < COPIES {
             match self.settings.durability {
-                Durability::Required => return Err(Fault::user(format!(
-                    "{place}: there are {brokers} brokers, and durability = \"required\" wants {COPIES}: \
+                Durability::Required => {
+                    return Err(Fault::user(format!(
+                        "{place}: there are {brokers} brokers, and durability = \"required\" wants {COPIES}: \
                      add brokers, or say durability = \"as-available\""
-                ))),
+                    )));
+                }
                 Durability::AsAvailable => tracing::warn!(
                     topic = %spec.name, brokers,
                     "made with fewer than three copies: a lost disk loses what only it had"

@@ -1,0 +1,143 @@
+//! Calls that cannot hang.
+//!
+//! hdfs-native has no time limit on what it asks a NameNode (datafusion-contrib/hdfs-native, as of
+//! 0.14.8), and a connection that hangs takes all later calls of the same client with it. So each call
+//! runs on threads of this store under a deadline, and a call that met it leaves a fresh client behind.
+//! The call itself runs on to its end when its caller stops waiting.
+
+use std::{
+    future::Future,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hdfs_native::{Client, ClientBuilder, HdfsError};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::{
+    Settings,
+    faults::{Failure, classify, is_below_a_file},
+};
+use crate::{
+    fault::{Fault, Result},
+    store::StorePath,
+};
+
+/// Threads that speak with the cluster. Checksums and copies are all they compute.
+const THREADS: usize = 2;
+
+pub(super) struct Calls {
+    pub(super) settings: Settings,
+    client: Mutex<Client>,
+    io: Io,
+}
+
+/// The threads; ended without waiting, because they may be dropped where nobody may block.
+struct Io(Option<Runtime>);
+
+impl Io {
+    fn handle(&self) -> Option<&Handle> {
+        self.0.as_ref().map(Runtime::handle)
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Calls {
+    pub(super) fn new(settings: Settings) -> Result<Self> {
+        let runtime = Builder::new_multi_thread().worker_threads(THREADS).thread_name("hdfs").enable_all().build();
+        let runtime = runtime.map_err(|error| Fault::io("the threads of the HDFS store", &error))?;
+        let client = connect(&settings, runtime.handle())?;
+        Ok(Self { settings, client: Mutex::new(client), io: Io(Some(runtime)) })
+    }
+
+    pub(super) fn describe(&self) -> String {
+        format!("store {}", self.settings.url)
+    }
+
+    /// The present client.
+    pub(super) fn client(&self) -> Client {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the client, so that nobody waits on what the old one waits for.
+    fn refresh(&self) {
+        let Some(handle) = self.io.handle() else { return };
+        // The settings made a client once; that they would not now is no reason to lose the old one.
+        if let Ok(fresh) = connect(&self.settings, handle) {
+            drop(mem::replace(&mut *self.client.lock().unwrap_or_else(PoisonError::into_inner), fresh));
+        }
+    }
+
+    /// Runs one call under the deadline.
+    pub(super) async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        path: &StorePath,
+        call: impl Future<Output = hdfs_native::Result<T>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let place = self.describe();
+        let internal =
+            |text: String| Failure::Fault(Fault::internal(format!("{place}: {path}: {text}")).unknown_effect());
+        let Some(io) = self.io.handle() else { return Err(internal("the store was closed".to_owned())) };
+        let deadline = self.settings.deadline;
+        match io.spawn(tokio::time::timeout(deadline, call)).await {
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(Ok(Err(error))) => Err(classify(&place, path, error)),
+            Ok(Err(_)) => {
+                self.refresh();
+                Err(Failure::Fault(self.overdue(path, deadline)))
+            }
+            // hdfs-native panics on a name that is no UTF-8.
+            Err(error) => Err(internal(error.to_string())),
+        }
+    }
+
+    /// The same for a question whose answer may be "nothing".
+    pub(super) async fn find<T: Send + 'static>(
+        self: &Arc<Self>,
+        path: &StorePath,
+        call: impl Future<Output = hdfs_native::Result<T>> + Send + 'static,
+    ) -> Result<Option<T>, Fault> {
+        let asked = async {
+            match call.await {
+                Ok(found) => Ok(Some(found)),
+                Err(error) if is_below_a_file(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        match self.call(path, asked).await {
+            Ok(found) => Ok(found),
+            Err(Failure::Missing) => Ok(None),
+            Err(failure) => Err(failure.fault(&self.describe(), path)),
+        }
+    }
+
+    fn overdue(&self, path: &StorePath, deadline: Duration) -> Fault {
+        Fault::external(format!("{}: {path}: no answer in {deadline:?}", self.describe())).unknown_effect()
+    }
+}
+
+fn connect(settings: &Settings, io: &Handle) -> Result<Client> {
+    let place = format!("store {}", settings.url);
+    let mut builder =
+        ClientBuilder::new().with_url(&settings.url).with_config(settings.overrides()).with_io_runtime(io.clone());
+    if let Some(folder) = &settings.conf_dir {
+        builder = builder.with_config_dir(folder.display().to_string());
+    }
+    if let Some(user) = &settings.user {
+        builder = builder.with_user(user);
+    }
+    if let Some(kerberos) = &settings.kerberos {
+        builder = builder
+            .with_kerberos_principal(&kerberos.principal)
+            .with_kerberos_keytab(kerberos.keytab.display().to_string());
+    }
+    builder.build().map_err(|error: HdfsError| Fault::user(format!("{place}: {error}")))
+}
