@@ -4,7 +4,7 @@
 
 # The pipeline on recorded edits, with a live view. Ends with Ctrl-C.
 demo: tools
-	@cargo run --quiet --bin howdah -- demo
+	@cargo run --quiet --no-default-features --bin howdah -- demo
 
 # Everything that guards this code, with a clock of its stages.
 test: tools

@@ -18,7 +18,6 @@
 //! - Group offsets exist for lag tools only. Nothing here reads them to decide where to start.
 
 pub mod embedded;
-#[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod letters;
 

@@ -64,10 +64,16 @@ fn report(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> (String, u
 
 fn describe(pipeline: &Pipeline) -> String {
     let mut lines = Vec::new();
-    let BusSettings::Embedded { path } = &pipeline.bus;
-    lines.push(["bus".to_owned(), "embedded".to_owned(), path.display().to_string()]);
-    let StoreSettings::Local { root } = &pipeline.store;
-    lines.push(["store".to_owned(), "local".to_owned(), root.display().to_string()]);
+    let (kind, place) = match &pipeline.bus {
+        BusSettings::Embedded { path } => ("embedded", path.display().to_string()),
+        BusSettings::Kafka(settings) => ("kafka", settings.brokers.clone()),
+    };
+    lines.push(["bus".to_owned(), kind.to_owned(), place]);
+    let (kind, place) = match &pipeline.store {
+        StoreSettings::Local { root } => ("local", root.display().to_string()),
+        StoreSettings::Hdfs(settings) => ("hdfs", settings.url.clone()),
+    };
+    lines.push(["store".to_owned(), kind.to_owned(), place]);
     for topic in &pipeline.topics {
         lines.push(["topic".to_owned(), topic.name.to_string(), topic_in_words(topic)]);
     }

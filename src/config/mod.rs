@@ -17,6 +17,7 @@
 //! No path is looked at on the disk, so that a file can be checked on another machine than the one
 //! it is for. Relative paths begin where the process was started.
 
+mod clusters;
 mod complaint;
 mod form;
 mod keys;
@@ -47,9 +48,10 @@ pub use values::topic as parse_topic;
 
 use crate::{
     archive,
-    bus::{Cleanup, TopicSpec},
+    bus::{Cleanup, TopicSpec, kafka},
     collect,
     model::{PipelineId, StageId, TopicName},
+    store::hdfs,
     supervise::policy::{StageSupervision, Supervision},
     table,
 };
@@ -91,6 +93,8 @@ pub enum BusSettings {
         /// Its folder.
         path: PathBuf,
     },
+    /// A Kafka cluster.
+    Kafka(kafka::Settings),
 }
 
 /// Which store.
@@ -101,6 +105,8 @@ pub enum StoreSettings {
         /// Where the store's paths begin.
         root: PathBuf,
     },
+    /// An HDFS cluster.
+    Hdfs(hdfs::Settings),
 }
 
 /// A stage.

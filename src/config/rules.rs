@@ -32,8 +32,13 @@ pub fn check(files: &[File], sink: &Sink) {
 
 /// Whether two files mean the same bus.
 pub fn same_bus(a: &File, b: &File) -> bool {
-    let path = |file: &File| file.bus.as_ref().map(|At { value: BusSettings::Embedded { path }, .. }| absolute(path));
-    std::ptr::eq(a, b) || path(a).is_some_and(|a| path(b).is_some_and(|b| a == b))
+    let which = |file: &File| {
+        file.bus.as_ref().map(|bus| match &bus.value {
+            BusSettings::Embedded { path } => absolute(path),
+            BusSettings::Kafka(settings) => PathBuf::from(&settings.brokers),
+        })
+    };
+    std::ptr::eq(a, b) || which(a).is_some_and(|a| which(b).is_some_and(|b| a == b))
 }
 
 struct Rules<'f> {
@@ -202,8 +207,14 @@ fn local_folders_are_apart(files: &[File], sink: &Sink) {
 
 /// The folders of a file, in its order.
 fn local_folders(file: &File) -> Vec<Local<'_>> {
-    let bus = file.bus.as_ref().map(|At { value: BusSettings::Embedded { path }, place }| (path, place, "bus"));
-    let store = file.store.as_ref().map(|At { value: StoreSettings::Local { root }, place }| (root, place, "store"));
+    let bus = file.bus.as_ref().and_then(|bus| match &bus.value {
+        BusSettings::Embedded { path } => Some((path, &bus.place, "bus")),
+        BusSettings::Kafka(_) => None,
+    });
+    let store = file.store.as_ref().and_then(|store| match &store.value {
+        StoreSettings::Local { root } => Some((root, &store.place, "store")),
+        StoreSettings::Hdfs(_) => None,
+    });
     let spools = file.stages.iter().filter_map(|stage| match &stage.role {
         Role::Collector { spool } => spool.as_ref().map(|spool| (&spool.value, &spool.place, "spool")),
         _ => None,
@@ -217,7 +228,11 @@ fn local_folders(file: &File) -> Vec<Local<'_>> {
 fn store_folders_are_apart(files: &[File], sink: &Sink) {
     let mut taken: Vec<(PathBuf, &Stage, &str)> = Vec::new();
     for file in files {
-        let Some(At { value: StoreSettings::Local { root }, .. }) = &file.store else { continue };
+        let Some(store) = &file.store else { continue };
+        let root = match &store.value {
+            StoreSettings::Local { root } => absolute(root),
+            StoreSettings::Hdfs(settings) => PathBuf::from(&settings.url),
+        };
         for stage in &file.stages {
             let (Role::Archiver { folder: Some(folder) } | Role::Aggregator { folder: Some(folder) }) = &stage.role
             else {
@@ -225,7 +240,7 @@ fn store_folders_are_apart(files: &[File], sink: &Sink) {
             };
             let path = folder.value.as_str();
             // Compared where they lie, so that two stores' paths are compared rightly too.
-            let lies = absolute(root).join(path.trim_start_matches('/'));
+            let lies = root.join(path.trim_start_matches('/'));
             let near = |other: &PathBuf| other.starts_with(&lies) || lies.starts_with(other);
             if let Some((other_lies, other, other_path)) = taken.iter().find(|(other, ..)| near(other)) {
                 let whose = format!("the folder of {} ({})", header(other), other.id.place.line());

@@ -84,7 +84,12 @@ impl Keys {
         }
         let mut all = Map::new();
         for (name, property) in alike.iter().flat_map(|(_, kind)| &kind.properties) {
-            all.entry(name).or_insert_with(|| property.clone());
+            match all.get(name) {
+                Some(common) if common == property => {}
+                // What differs between kinds is said at each of them.
+                Some(common) => drop(all.insert(name.clone(), json!({ "description": common["description"] }))),
+                None => drop(all.insert(name.clone(), property.clone())),
+            }
         }
         let narrow = |(words, kind): (Vec<&'static str>, Self)| {
             let differs = |(name, common): (&String, &Value)| match kind.properties.get(name) {

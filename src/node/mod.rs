@@ -7,6 +7,7 @@
 //! take and publish everything that is then on the bus. Each step has a time limit; what was not
 //! reached by then is durable in spool or bus, and the next start goes on from there.
 
+mod opening;
 mod wiring;
 
 use std::{
@@ -23,7 +24,8 @@ use tokio::{
     time::timeout,
 };
 
-pub use wiring::{archive_of, open_bus, open_bus_read_only, open_store, open_store_to_read, router};
+pub use opening::{open_bus, open_bus_read_only, open_store, open_store_to_read};
+pub use wiring::{archive_of, router};
 
 use crate::{
     actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester},

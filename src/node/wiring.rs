@@ -7,23 +7,23 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Node, Running};
+use super::{
+    Node, Running,
+    opening::{open_bus, open_store},
+};
 use crate::{
     actors::{
         Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Ingester, IngesterParts, Link,
         Suspects,
     },
     archive::{self, BackedBus},
-    bus::{
-        SharedBus,
-        embedded::{EmbeddedBus, Settings},
-    },
+    bus::SharedBus,
     collect::{self, route::Router},
-    config::{BusSettings, Pipeline, Stage, StageKind, StoreSettings},
+    config::{Pipeline, Stage, StageKind},
     disk,
     fault::{Fault, Result},
     model::{ActorId, Clock, Epoch, NodeId, StageId, SystemClock, TopicName},
-    store::{SharedStore, local::LocalStore},
+    store::SharedStore,
     supervise::{
         Life, Ref, Spec, Threads, Tree,
         policy::{Backoff, Intensity, Strategy, Supervision},
@@ -44,42 +44,6 @@ const NODE: Supervision = Supervision {
         healthy: std::time::Duration::from_secs(3600),
     },
 };
-
-/// The store of these settings.
-///
-/// # Errors
-/// Those of opening it.
-pub async fn open_store(settings: &StoreSettings) -> Result<SharedStore> {
-    let StoreSettings::Local { root } = settings;
-    Ok(Arc::new(LocalStore::open(root.clone()).await?))
-}
-
-/// The store of these settings, for a look that writes nothing.
-///
-/// # Errors
-/// Those of opening it.
-pub async fn open_store_to_read(settings: &StoreSettings) -> Result<SharedStore> {
-    let StoreSettings::Local { root } = settings;
-    Ok(Arc::new(LocalStore::open_to_read(root.clone()).await?))
-}
-
-/// The bus of these settings, for a look beside a running or stopped process.
-///
-/// # Errors
-/// Those of opening it.
-pub fn open_bus_read_only(settings: &BusSettings) -> Result<SharedBus> {
-    let BusSettings::Embedded { path } = settings;
-    Ok(Arc::new(EmbeddedBus::open_read_only(path)?))
-}
-
-/// The bus of these settings, to write to it while no other process does.
-///
-/// # Errors
-/// Those of opening it; `User` if another process has it open.
-pub fn open_bus(settings: &BusSettings) -> Result<SharedBus> {
-    let BusSettings::Embedded { path } = settings;
-    Ok(Arc::new(EmbeddedBus::open(Settings { path: path.clone() }, Arc::new(SystemClock))?))
-}
 
 /// What gives a record of this topic the key and the partition that the pipeline gives it.
 pub fn router(pipeline: &Pipeline, topic: &TopicName, num_partitions: u32) -> Router {
@@ -132,8 +96,7 @@ pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
         let bus = match buses.get(&pipeline.bus) {
             Some(bus) => Arc::clone(bus),
             None => {
-                let BusSettings::Embedded { path } = &pipeline.bus;
-                let bus: SharedBus = Arc::new(EmbeddedBus::open(Settings { path: path.clone() }, clock.clone())?);
+                let bus = open_bus(&pipeline.bus)?;
                 buses.insert(pipeline.bus.clone(), bus.clone());
                 bus
             }

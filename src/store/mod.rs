@@ -15,7 +15,6 @@
 //! - A file under [`create`](Store::create) becomes readable data only by a rename after
 //!   [`close`](StoreWriter::close) answered `Ok`; after any error the writer is of no more use.
 
-#[cfg(feature = "hdfs")]
 pub mod hdfs;
 pub mod local;
 pub mod memory;

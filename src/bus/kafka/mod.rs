@@ -1,324 +1,39 @@
 //! Kafka as the bus, by way of librdkafka.
 //!
-//! - A [`Producer`] is a transactional producer: one batch is one transaction, and opening its id fences
-//!   the former holder ([`sending`]).
-//! - A [`Reader`] is given its partition and its offset; no group is ever joined, so nobody but the
-//!   placement decides who reads what ([`reading`]).
-//! - A topic's identity is Kafka's topic id ([`identity`]).
+//! - A [`Producer`](super::Producer) is a transactional producer: one batch is one transaction, and opening
+//!   its id fences the former holder (`sending`).
+//! - A [`Reader`](super::Reader) is given its partition and its offset; no group is ever joined, so nobody but
+//!   the placement decides who reads what (`reading`).
+//! - A topic's identity is Kafka's topic id (`identity`).
 //! - Group offsets are committed for people's tools, with the topic's identity as their metadata.
 //!
 //! Every request has a deadline ([`Settings::deadline`]); librdkafka's own calls that block run on
 //! threads that may.
+//!
+//! The settings are known to every howdah, so that a file means the same to all of them; one that was
+//! built without the cargo feature `kafka` refuses to open such a bus.
 
-mod context;
-mod faults;
-mod identity;
-mod reading;
-mod sending;
 mod settings;
-#[cfg(test)]
+
+#[cfg(feature = "kafka")]
+mod bus;
+#[cfg(feature = "kafka")]
+mod clients;
+#[cfg(feature = "kafka")]
+mod context;
+#[cfg(feature = "kafka")]
+mod faults;
+#[cfg(feature = "kafka")]
+mod identity;
+#[cfg(feature = "kafka")]
+mod reading;
+#[cfg(feature = "kafka")]
+mod sending;
+#[cfg(all(test, feature = "kafka"))]
 mod tests;
+#[cfg(feature = "kafka")]
 mod topics;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-    time::{Duration, Instant},
-};
-
-use async_trait::async_trait;
-use rdkafka::{
-    Offset as At, TopicPartitionList,
-    admin::AdminClient,
-    consumer::{BaseConsumer, CommitMode, Consumer as _},
-    error::KafkaError,
-};
-
+#[cfg(feature = "kafka")]
+pub use bus::KafkaBus;
 pub use settings::{Compression, Durability, Mechanism, Sasl, Settings, Tls};
-
-use self::{context::Context, identity::Described};
-use super::{Bus, Producer, Reader, TopicInfo, TopicSpec, Watermarks};
-use crate::{
-    fault::{Fault, Kind, Result},
-    model::{Millis, Offset, Partition, TopicName},
-};
-
-/// How often a topic that is not the one it was is asked for before it is believed: a broker that has
-/// just come back may not know all topics yet.
-const DOUBTS: u32 = 2;
-const DOUBT: Duration = Duration::from_millis(300);
-
-/// How long a client waits before it asks again who leads a partition.
-const LEARN: Duration = Duration::from_millis(20);
-
-/// A Kafka cluster; see the module's text.
-pub struct KafkaBus {
-    inner: Arc<Inner>,
-}
-
-type ExtraSettings = fn(&TopicSpec) -> Vec<(&'static str, String)>;
-
-struct Inner {
-    settings: Settings,
-    /// What the password's file held when the bus was opened.
-    password: Option<String>,
-    admin: AdminClient<Context>,
-    /// For metadata, ends and times.
-    asker: BaseConsumer<Context>,
-    /// For offsets of groups.
-    groups: Mutex<HashMap<String, Arc<BaseConsumer<Context>>>>,
-    /// Settings of the topics it makes, beside those that follow from the spec: for tests, in which
-    /// brokers are to forget at once.
-    extra: ExtraSettings,
-}
-
-impl KafkaBus {
-    /// Makes the clients. Nothing is asked of the brokers yet: the first call tells whether they are there.
-    ///
-    /// # Errors
-    /// `User` if librdkafka refuses the settings, or the password's file cannot be read.
-    pub fn new(settings: Settings) -> Result<Self> {
-        Self::with_extra(settings, |_| Vec::new())
-    }
-
-    fn with_extra(settings: Settings, extra: ExtraSettings) -> Result<Self> {
-        let password = match &settings.sasl {
-            None => None,
-            Some(sasl) => {
-                let text = std::fs::read_to_string(&sasl.password_file)
-                    .map_err(|error| Fault::user(format!("password file {}: {error}", sasl.password_file.display())))?;
-                Some(text.trim_end_matches(['\r', '\n']).to_owned())
-            }
-        };
-        let place = format!("kafka {}", settings.brokers);
-        let fault = |error: KafkaError| faults::classify(&place, &error);
-        let asking = settings.asking(password.as_deref());
-        let admin = asking.create_with_context(Context::default()).map_err(fault)?;
-        let asker = asking.create_with_context(Context::default()).map_err(fault)?;
-        let groups = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { settings, password, admin, asker, groups, extra }) })
-    }
-}
-
-impl Inner {
-    fn describe(&self) -> String {
-        format!("kafka {}", self.settings.brokers)
-    }
-
-    /// Runs what blocks on a thread that may.
-    async fn run<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let inner = Arc::clone(self);
-        tokio::task::spawn_blocking(move || work(&inner))
-            .await
-            .unwrap_or_else(|error| Err(Fault::internal(format!("kafka: {error}")).unknown_effect()))
-    }
-
-    /// The fault of a question that was not answered, with what is wrong with the connection.
-    fn unanswered(&self, what: impl std::fmt::Display, error: &KafkaError) -> Fault {
-        // Only a poll brings in what librdkafka has to say of its connections.
-        self.asker.poll(Duration::ZERO);
-        faults::classify(format!("{}: {what}{}", self.describe(), self.asker.context().trouble()), error)
-    }
-
-    async fn described(self: &Arc<Self>, name: &TopicName) -> Result<Option<Described>> {
-        let name = name.clone();
-        self.run(move |inner| identity::describe(inner.admin.inner(), &name, inner.settings.deadline)).await
-    }
-
-    async fn topic(self: &Arc<Self>, name: &TopicName) -> Result<Option<TopicInfo>> {
-        let name = name.clone();
-        self.run(move |inner| inner.find(&name)).await
-    }
-
-    fn find(&self, name: &TopicName) -> Result<Option<TopicInfo>> {
-        let described = identity::describe(self.admin.inner(), name, self.settings.deadline);
-        let described = described.map_err(|fault| fault.at(self.describe()))?;
-        Ok(described.map(|Described { id, replicas }| TopicInfo {
-            name: name.clone(),
-            id,
-            num_partitions: u32::try_from(replicas.len()).unwrap_or(u32::MAX),
-        }))
-    }
-
-    /// Whether the topic of this name is still the one we know; blocks.
-    fn identify(&self, topic: &TopicInfo) -> Result<TopicInfo> {
-        let mut doubts = 0;
-        loop {
-            let found = self.find(&topic.name)?;
-            match found {
-                Some(found) if found.id == topic.id => return Ok(found),
-                _ if doubts < DOUBTS => {
-                    doubts += 1;
-                    thread::sleep(DOUBT);
-                }
-                Some(found) => {
-                    let text =
-                        format!("topic {} was deleted and created anew ({} was {})", topic.name, found.id, topic.id);
-                    return Err(Fault::external(format!("{}: {text}", self.describe())).kind(Kind::Recreated));
-                }
-                None => {
-                    let text = format!("topic {} ({}) is not there any more", topic.name, topic.id);
-                    return Err(Fault::external(format!("{}: {text}", self.describe())).kind(Kind::Recreated));
-                }
-            }
-        }
-    }
-
-    /// The same, for one partition of it.
-    fn identify_partition(&self, topic: &TopicInfo, partition: Partition) -> Result<()> {
-        let found = self.identify(topic)?;
-        if partition >= found.num_partitions {
-            let text = format!("topic {} has no partition {partition}", topic.name);
-            return Err(Fault::user(format!("{}: {text}", self.describe())));
-        }
-        Ok(())
-    }
-
-    /// A partition's ends; blocks.
-    fn ends(&self, topic: &TopicInfo, partition: Partition) -> Result<Watermarks> {
-        self.identify_partition(topic, partition)?;
-        let (name, deadline) = (topic.name.as_str(), self.settings.deadline);
-        let begun = Instant::now();
-        loop {
-            let error = match self.asker.fetch_watermarks(name, partition.cast_signed(), deadline) {
-                Ok((low, high)) => {
-                    let offset = |raw| u64::try_from(raw).unwrap_or_default();
-                    return Ok(Watermarks { low: offset(low), high: offset(high) });
-                }
-                Err(error) => error,
-            };
-            // The partition is there (we have just asked), and this client has yet to learn who leads it.
-            let learns = error.rdkafka_error_code().is_some_and(faults::is_ignorance);
-            if !learns || begun.elapsed() > deadline {
-                return Err(self.unanswered(format!("ends of {name}-{partition}"), &error));
-            }
-            let _ = self.asker.fetch_metadata(Some(name), deadline);
-            thread::sleep(LEARN);
-        }
-    }
-
-    async fn num_brokers(self: &Arc<Self>, near: &TopicName) -> Result<usize> {
-        let near = near.clone();
-        self.run(move |inner| {
-            let metadata = inner.asker.fetch_metadata(Some(near.as_str()), inner.settings.deadline);
-            Ok(metadata.map_err(|error| inner.unanswered("brokers", &error))?.brokers().len())
-        })
-        .await
-    }
-
-    fn group(&self, name: &str) -> Result<Arc<BaseConsumer<Context>>> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = groups.get(name) {
-            return Ok(known.clone());
-        }
-        let config = self.settings.grouped(self.password.as_deref(), name);
-        let consumer: BaseConsumer<Context> = config
-            .create_with_context(Context::default())
-            .map_err(|error| faults::classify(format!("{}: group {name}", self.describe()), &error))?;
-        let consumer = Arc::new(consumer);
-        groups.insert(name.to_owned(), consumer.clone());
-        Ok(consumer)
-    }
-
-    fn commit(&self, group: &str, topic: &TopicInfo, partition: Partition, next: Offset) -> Result<()> {
-        self.identify_partition(topic, partition)?;
-        let place = format!("{}: group {group}, {}-{partition}", self.describe(), topic.name);
-        let fault = |error: KafkaError| faults::classify(&place, &error).unknown_effect();
-        let consumer = self.group(group)?;
-        let mut list = TopicPartitionList::with_capacity(1);
-        {
-            let mut place = list.add_partition(topic.name.as_str(), partition.cast_signed());
-            place.set_offset(At::Offset(i64::try_from(next).unwrap_or(i64::MAX))).map_err(fault)?;
-            place.set_metadata(topic.id.to_string());
-        }
-        consumer.poll(Duration::ZERO);
-        consumer.commit(&list, CommitMode::Sync).map_err(fault)
-    }
-
-    fn committed(&self, group: &str, topic: &TopicInfo, partition: Partition) -> Result<Option<Offset>> {
-        self.identify_partition(topic, partition)?;
-        let place = format!("{}: group {group}, {}-{partition}", self.describe(), topic.name);
-        let fault = |error: KafkaError| faults::classify(&place, &error);
-        let consumer = self.group(group)?;
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition(topic.name.as_str(), partition.cast_signed());
-        consumer.poll(Duration::ZERO);
-        let found = consumer.committed_offsets(list, self.settings.deadline).map_err(fault)?;
-        let Some(place) = found.find_partition(topic.name.as_str(), partition.cast_signed()) else { return Ok(None) };
-        place.error().map_err(fault)?;
-        // Ours name the topic that they were committed for; those of other programs name none.
-        let foreign = place.metadata().parse::<uuid::Uuid>().is_ok_and(|id| id != topic.id.0);
-        Ok(match place.offset() {
-            At::Offset(offset) if !foreign => u64::try_from(offset).ok(),
-            _ => None,
-        })
-    }
-}
-
-#[async_trait]
-impl Bus for KafkaBus {
-    fn describe(&self) -> String {
-        self.inner.describe()
-    }
-
-    async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
-        self.inner.ensure_topic(spec).await
-    }
-
-    async fn topic(&self, name: &TopicName) -> Result<Option<TopicInfo>> {
-        self.inner.topic(name).await
-    }
-
-    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>> {
-        let (settings, password) = (self.inner.settings.clone(), self.inner.password.clone());
-        Ok(Box::new(sending::KafkaProducer::open(settings, password, id.to_owned()).await?))
-    }
-
-    async fn reader(&self, topic: &TopicInfo, partition: Partition, from: Offset) -> Result<Box<dyn Reader>> {
-        Ok(Box::new(reading::KafkaReader::new(Arc::clone(&self.inner), topic.clone(), partition, from)))
-    }
-
-    async fn watermarks(&self, topic: &TopicInfo, partition: Partition) -> Result<Watermarks> {
-        let topic = topic.clone();
-        self.inner.run(move |inner| inner.ends(&topic, partition)).await
-    }
-
-    async fn offset_before(&self, topic: &TopicInfo, partition: Partition, time: Millis) -> Result<Offset> {
-        let topic = topic.clone();
-        self.inner
-            .run(move |inner| {
-                let ends = inner.ends(&topic, partition)?;
-                let place = format!("{}: {}-{partition} at {time}", inner.describe(), topic.name);
-                let fault = |error: KafkaError| faults::classify(&place, &error);
-                let mut list = TopicPartitionList::with_capacity(1);
-                let (name, number) = (topic.name.as_str(), partition.cast_signed());
-                list.add_partition_offset(name, number, At::Offset(time)).map_err(fault)?;
-                let found = inner.asker.offsets_for_times(list, inner.settings.deadline).map_err(fault)?;
-                let Some(place) = found.find_partition(name, number) else { return Ok(ends.high) };
-                place.error().map_err(fault)?;
-                Ok(match place.offset() {
-                    At::Offset(offset) => u64::try_from(offset).unwrap_or_default(),
-                    _ => ends.high,
-                })
-            })
-            .await
-    }
-
-    async fn commit_offset(&self, group: &str, topic: &TopicInfo, partition: Partition, next: Offset) -> Result<()> {
-        let (group, topic) = (group.to_owned(), topic.clone());
-        self.inner.run(move |inner| inner.commit(&group, &topic, partition, next)).await
-    }
-
-    async fn committed_offset(&self, group: &str, topic: &TopicInfo, partition: Partition) -> Result<Option<Offset>> {
-        let (group, topic) = (group.to_owned(), topic.clone());
-        self.inner.run(move |inner| inner.committed(&group, &topic, partition)).await
-    }
-
-    async fn delete_topic(&self, name: &TopicName) -> Result<()> {
-        self.inner.delete_topic(name).await
-    }
-}

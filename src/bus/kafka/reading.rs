@@ -24,7 +24,7 @@ use rdkafka::{
 };
 use tokio::sync::mpsc;
 
-use super::{Inner, context::Context, faults};
+use super::{bus::Inner, context::Context, faults};
 use crate::{
     bus::{Reader, TopicInfo},
     fault::{Fault, Kind, Result},

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::{Durability, Inner, Settings, faults};
+use super::{Durability, Settings, bus::Inner, faults};
 use crate::{
     bus::{Cleanup, TopicInfo, TopicSpec},
     fault::{Fault, Result},

@@ -117,9 +117,14 @@ fn show(arguments: &Showing) -> Result<u8> {
 fn ddl(arguments: &Statements) -> Result<u8> {
     let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
     for pipeline in &pipelines {
-        let StoreSettings::Local { root } = &pipeline.store;
-        let here = std::path::absolute(root).map_err(|error| Fault::io(root.display(), &error))?;
-        let base = arguments.store_url.clone().unwrap_or_else(|| format!("file://{}", here.display()));
+        let base = match (&arguments.store_url, &pipeline.store) {
+            (Some(url), _) => url.clone(),
+            (None, StoreSettings::Hdfs(settings)) => settings.url.clone(),
+            (None, StoreSettings::Local { root }) => {
+                let here = std::path::absolute(root).map_err(|error| Fault::io(root.display(), &error))?;
+                format!("file://{}", here.display())
+            }
+        };
         for stage in &pipeline.stages {
             if let StageKind::Aggregator(settings) = &stage.kind {
                 let url = format!("{}{}", base.trim_end_matches('/'), settings.path);

@@ -4,8 +4,10 @@
 //! what the parts want to be told, as far as one section can be judged by itself; what concerns
 //! several sections or files is in `rules`.
 
+mod bus;
 mod collect;
 mod sinks;
+mod store;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -14,7 +16,7 @@ use super::{
     complaint::{At, Place, Sink},
     outline::Outline,
     quantity::{DAY, HOUR, MIB, MILLISECOND, MINUTE, SECOND, TIB},
-    section::{Key, ReadKind, Section},
+    section::{Key, Section},
     tree::Node,
     values,
 };
@@ -138,9 +140,9 @@ fn read(mut root: Section<'_>, sink: &Sink) -> Option<File> {
     let pipeline = root.key("pipeline", "the section [pipeline] with the pipeline's name").section().required();
     let (id, supervision) = pipeline.map_or((None, None), |at| self::pipeline(at.value));
     let bus = root.key("bus", "the section [bus]: what carries the records").section().required();
-    let bus = bus.and_then(|at| bus_settings(at.value));
+    let bus = bus.and_then(|at| bus::bus(at.value));
     let store = root.key("store", "the section [store]: where archives and tables lie").section().required();
-    let store = store.and_then(|at| store_settings(at.value));
+    let store = store.and_then(|at| store::store(at.value));
     let topics = root.key("topics", "the topics of the bus").named(values::NAME);
     let topics = topics.into_iter().map(|(name, section)| topic(&name, section, sink)).collect();
 
@@ -193,32 +195,6 @@ fn pipeline(mut section: Section<'_>) -> (Option<At<PipelineId>>, Option<Supervi
     let supervision =
         build(|| Some(Supervision { strategy: strategy?.value, intensity: intensity?, backoff: backoff? }));
     (id, supervision)
-}
-
-fn bus_settings(mut section: Section<'_>) -> Option<At<BusSettings>> {
-    let kinds: [(_, ReadKind<'_, _>); 1] = [("embedded", embedded_bus)];
-    let settings = section.kind("kind", "the kind of bus, \"embedded\"", &kinds);
-    section.finish();
-    settings?.1
-}
-
-fn embedded_bus(section: &mut Section<'_>) -> Option<At<BusSettings>> {
-    let path = section.key("path", "the bus's folder on this machine, for it alone");
-    let path = path.parse(values::LOCAL_PATH, values::local_path).required();
-    path.map(|At { value: path, place }| At { value: BusSettings::Embedded { path }, place })
-}
-
-fn store_settings(mut section: Section<'_>) -> Option<At<StoreSettings>> {
-    let kinds: [(_, ReadKind<'_, _>); 1] = [("local", local_store)];
-    let settings = section.kind("kind", "the kind of store, \"local\"", &kinds);
-    section.finish();
-    settings?.1
-}
-
-fn local_store(section: &mut Section<'_>) -> Option<At<StoreSettings>> {
-    let path = section.key("path", "the store's root on this machine: its paths begin there");
-    let path = path.parse(values::LOCAL_PATH, values::local_path).required();
-    path.map(|At { value: root, place }| At { value: StoreSettings::Local { root }, place })
 }
 
 fn topic(name: &At<&str>, mut section: Section<'_>, sink: &Sink) -> Topic {

@@ -32,7 +32,7 @@ intensity = { restarts = -1, within = "1 minute", x = 1 }
 kind = "embedded"
 path = "${NOT_SET}/bus"
 [store]
-kind = "hdfs"
+kind = "s3"
 brokers = "not looked at"
 [topics.t]
 partition = 3
@@ -57,7 +57,7 @@ window = "7m"
         &format!("6:39: pipeline.intensity.within: \"1 minute\" is not {DURATION}"),
         "6:51: pipeline.intensity.x: unknown key; allowed: \"restarts\", \"within\"",
         "9:8: bus.path: the variable NOT_SET is not set: set it, or give a default: \"${NOT_SET:-default}\"",
-        "11:8: store.kind: \"hdfs\" is unknown; allowed: \"local\"",
+        "11:8: store.kind: \"s3\" is unknown; allowed: \"local\", \"hdfs\", \"auto\"",
         "14:1: topics.t.partition: unknown key; did you mean \"partitions\"? \
          allowed: \"partitions\", \"retention_age\", \"retention_bytes\"",
         "15:17: topics.t.retention_age: \"5s\" is out of bounds, allowed: from \"1m\" to \"3650d\", or \"unlimited\"",
@@ -111,7 +111,11 @@ fn lines_and_columns_are_counted_in_characters() {
         "[topics.t] # é\r\nx.y = 1 # é",
         &["6:1: topics.t.x: unknown key; allowed: \"partitions\", \"retention_age\", \"retention_bytes\""],
     );
-    check("\"embedded\", path", "\"é\", path", &["3:16: bus.kind: \"é\" is unknown; allowed: \"embedded\""]);
+    check(
+        "\"embedded\", path",
+        "\"é\", path",
+        &["3:16: bus.kind: \"é\" is unknown; allowed: \"embedded\", \"kafka\", \"auto\""],
+    );
     check(
         "\"embedded\", path = \"d/bus\"",
         "\"embedded\", path = \"é\", \"é\" = 1",

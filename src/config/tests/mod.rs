@@ -1,5 +1,6 @@
 //! Whole files: those that ship, bad ones, and bytes that are no files at all.
 
+mod clusters;
 mod complaints;
 mod schema;
 mod several;

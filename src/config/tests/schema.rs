@@ -39,6 +39,8 @@ const BEYOND: &[&str] = &[
     "tells no two buckets",
     "the path has no fields",
     "asks to know whom to reach",
+    "belong together",
+    "shows the password",
     "is there already",
     "there is a stage of this name already",
     "there is a pipeline",
@@ -167,7 +169,8 @@ fn what_is_wrong_in_form_is_refused_at_its_key() {
     check("window = \"1m\"\n", "", &["aggregator.g.window"]);
     check("\"millis\"", "\"minutes\"", &["aggregator.g.time_unit"]);
     check("\"millis\"", "\"${UNIT:-millis}\"", &[]);
-    check("\"embedded\"", "\"kafka\"", &["bus.kind"]);
+    check("\"embedded\"", "\"nats\"", &["bus.kind", "bus"]);
+    check("\"local\", path = \"d/store\"", "\"hdfs\", url = \"s3://x\"", &["store"]);
     check("[topics.t]", "[topics.t]\npartitions = \"${ONE}\"", &["topics.t.partitions"]);
     check("[topics.t]", "[topics.t]\npartitions = 0", &["topics.t.partitions"]);
     check("[topics.t]", "[topics.t]\n[topics.T]", &["topics.T"]);

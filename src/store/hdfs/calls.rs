@@ -127,7 +127,7 @@ impl Calls {
 fn connect(settings: &Settings, io: &Handle) -> Result<Client> {
     let place = format!("store {}", settings.url);
     let mut builder =
-        ClientBuilder::new().with_url(&settings.url).with_config(settings.overrides()).with_io_runtime(io.clone());
+        ClientBuilder::new().with_url(&settings.url).with_config(overrides(settings)).with_io_runtime(io.clone());
     if let Some(folder) = &settings.conf_dir {
         builder = builder.with_config_dir(folder.display().to_string());
     }
@@ -140,4 +140,17 @@ fn connect(settings: &Settings, io: &Handle) -> Result<Client> {
             .with_kerberos_keytab(kerberos.keytab.display().to_string());
     }
     builder.build().map_err(|error: HdfsError| Fault::user(format!("{place}: {error}")))
+}
+
+/// What is said to hdfs-native beside the cluster's own files. Its own patience with a NameNode that
+/// does not answer (15 attempts, up to 15 s apart) and a DataNode (a minute) outlasts any deadline.
+fn overrides(settings: &Settings) -> Vec<(String, String)> {
+    [
+        ("dfs.client.failover.max.attempts", "6".to_owned()),
+        ("dfs.client.failover.sleep.base.millis", "100".to_owned()),
+        ("dfs.client.failover.sleep.max.millis", "1000".to_owned()),
+        ("dfs.client.socket-timeout", settings.datanode_timeout.as_millis().to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }

@@ -66,17 +66,4 @@ impl Settings {
             kerberos: None,
         }
     }
-
-    /// What is said to hdfs-native beside the cluster's own files. Its own patience with a NameNode that
-    /// does not answer (15 attempts, up to 15 s apart) and a DataNode (a minute) outlasts any deadline.
-    pub(super) fn overrides(&self) -> Vec<(String, String)> {
-        [
-            ("dfs.client.failover.max.attempts", "6".to_owned()),
-            ("dfs.client.failover.sleep.base.millis", "100".to_owned()),
-            ("dfs.client.failover.sleep.max.millis", "1000".to_owned()),
-            ("dfs.client.socket-timeout", self.datanode_timeout.as_millis().to_string()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
-    }
 }
