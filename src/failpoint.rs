@@ -3,7 +3,8 @@
 //! Only builds with debug assertions have them; elsewhere a point is nothing. A point is a name
 //! like `archive.after_put`; [`POINTS`] lists them all, so that a test can demand that each was
 //! crossed. What a point does is armed once, at start: [`arm`] takes `name=N` to kill the process
-//! (as `kill -9` would) at the N-th crossing, counted from 1.
+//! (as `kill -9` would) at the N-th crossing, counted from 1, and `name=N,stop` to freeze it there
+//! (as `kill -STOP` would) until it is woken.
 
 /// Every point there is, in the order of a record's life.
 pub const POINTS: &[&str] = &[
@@ -44,6 +45,7 @@ mod armed {
         name: String,
         crossings: AtomicU64,
         at: u64,
+        stop: bool,
     }
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
@@ -54,11 +56,12 @@ mod armed {
     /// What is wrong with `plan`.
     pub fn arm(plan: &str) -> Result<(), String> {
         let (name, at) = plan.split_once('=').ok_or_else(|| format!("fail point {plan:?}: write name=N"))?;
+        let (at, stop) = at.strip_suffix(",stop").map_or((at, false), |at| (at, true));
         let at = at.parse().map_err(|_| format!("fail point {plan:?}: {at:?} is no number"))?;
         if !super::POINTS.contains(&name) {
             return Err(format!("fail point {name:?} is not one of {:?}", super::POINTS));
         }
-        let armed = Armed { name: name.to_owned(), crossings: AtomicU64::new(0), at };
+        let armed = Armed { name: name.to_owned(), crossings: AtomicU64::new(0), at, stop };
         ARMED.set(armed).map_err(|_| "a fail point is armed already".to_owned())
     }
 
@@ -69,6 +72,10 @@ mod armed {
             && armed.name == name
             && armed.crossings.fetch_add(1, Ordering::SeqCst) + 1 == armed.at
         {
+            if armed.stop {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+                return;
+            }
             // The same end as an outer kill -9: no unwinding, no flush, no farewell.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             loop {

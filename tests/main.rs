@@ -9,7 +9,10 @@
     clippy::print_stderr
 )]
 
+mod cluster;
 mod dependencies;
 mod process;
+#[path = "servers/client.rs"]
+mod servers;
 mod tidy;
 mod torture;

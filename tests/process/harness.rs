@@ -68,7 +68,7 @@ pub fn listener() -> TcpListener {
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_howdah"));
     command.args(arguments).stdin(Stdio::null());
-    for name in ["HOWDAH_CONTACT", "HOWDAH_DATA"] {
+    for name in ["HOWDAH_CONTACT", "HOWDAH_DATA", "KAFKA_BROKERS", "HDFS_URL", "HADOOP_CONF_DIR", "HADOOP_USER_NAME"] {
         command.env_remove(name);
     }
     // Nobody listens there: a test that forgets its server asks nobody outside this machine.
@@ -295,6 +295,12 @@ pub fn judge_table(events: &Path, data: &Path, more: &[&str]) {
 pub fn judge_table_with_leftovers(events: &Path, data: &Path) {
     let at = data.join(TABLE);
     judge(&["table"], events, &["--table", at.to_str().unwrap()], &[]);
+}
+
+/// Judges folders, wherever they come from.
+#[track_caller]
+pub fn judge_folder(known: &[&str], events: &Path, place: &[&str]) {
+    judge(known, events, place, &[]);
 }
 
 #[track_caller]

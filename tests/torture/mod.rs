@@ -10,7 +10,7 @@
 
 mod judge;
 mod plan;
-mod process;
+pub mod process;
 mod run;
 
 use std::{

@@ -1,0 +1,6 @@
+//! The pipeline that ships on a real Kafka and a real HDFS, in good days and in bad ones; what is left
+//! there is judged by `tests/judge`, which shares no code with howdah.
+
+mod faults;
+mod kills;
+mod stand;
