@@ -40,7 +40,7 @@ const MIN_KILLS: u32 = 200;
 const MIN_HITS: u32 = 3;
 
 #[allow(clippy::disallowed_methods, reason = "a test's own switches, which no configuration has")]
-fn environment(name: &str) -> Option<String> {
+pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

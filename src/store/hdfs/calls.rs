@@ -27,6 +27,10 @@ use crate::{
 /// Threads that speak with the cluster. Checksums and copies are all they compute.
 const THREADS: usize = 2;
 
+/// How often a file that is of no more use is tried to be deleted, and the first pause between.
+const DISCARDS: u32 = 6;
+const DISCARD_AGAIN: Duration = Duration::from_millis(500);
+
 pub(super) struct Calls {
     pub(super) settings: Settings,
     client: Mutex<Client>,
@@ -117,6 +121,24 @@ impl Calls {
             Err(Failure::Missing) => Ok(None),
             Err(failure) => Err(failure.fault(&self.describe(), path)),
         }
+    }
+
+    /// Deletes a file that is of no more use, some time soon and if it can be done at all.
+    pub(super) fn discard(self: &Arc<Self>, path: StorePath) {
+        let Some(io) = self.io.handle() else { return };
+        let calls = Arc::clone(self);
+        io.spawn(async move {
+            let mut pause = DISCARD_AGAIN;
+            for _ in 0..DISCARDS {
+                let client = calls.client();
+                let deleting = tokio::time::timeout(calls.settings.deadline, client.delete(path.as_str(), false));
+                if matches!(deleting.await, Ok(Ok(_))) {
+                    return;
+                }
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        });
     }
 
     fn overdue(&self, path: &StorePath, deadline: Duration) -> Fault {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hdfs_native::file::FileWriter;
 
-use super::{Durability, calls::Calls};
+use super::{Durability, calls::Calls, faults::Failure};
 use crate::{
     fault::{Fault, Result},
     store::{StorePath, StoreWriter},
@@ -45,8 +45,13 @@ impl HdfsWriter {
         Ok(())
     }
 
-    fn settle<T>(&self, result: Result<T, super::faults::Failure>) -> Result<T> {
-        result.map_err(|failure| failure.fault(&self.calls.describe(), &self.path))
+    /// A file that failed on the way would stay open until its lease ends, twenty minutes by default, and
+    /// nobody will ever name it: it goes.
+    fn settle<T>(&self, result: Result<T, Failure>) -> Result<T> {
+        result.map_err(|failure| {
+            self.calls.discard(self.path.clone());
+            failure.fault(&self.calls.describe(), &self.path)
+        })
     }
 
     async fn flush(&mut self) -> Result<()> {
