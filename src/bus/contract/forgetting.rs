@@ -25,7 +25,8 @@ pub(crate) async fn retention_by_size_moves_low_and_never_next(subject: &impl Su
     subject.retain().await.unwrap();
     let after = ends(subject, &small, 0).await;
     assert_eq!(after.high, before.high);
-    assert!(after.low > before.low && after.low < after.high, "{before:?} {after:?}");
+    // A bus may have begun by itself.
+    assert!(after.low >= before.low && after.low > 0 && after.low < after.high, "{before:?} {after:?}");
     let left = records(subject, &small, 0, after.low).await;
     assert!((2..=4).contains(&left.len()), "{}", left.len());
     assert!(left.iter().all(|record| record.value.as_ref().unwrap().len() == 100_000));
@@ -123,7 +124,7 @@ pub(crate) async fn compaction_keeps_the_last_of_each_key_and_every_offset(subje
     // Beginning in a hole is no special case.
     let from_1 = batches(subject, &topic, 0, low.max(1)).await;
     assert!(from_1.iter().flat_map(|batch| &batch.records).all(|record| record.offset >= 1));
-    assert_eq!(records(subject, &plain_topic, 0, 0).await.len(), before.len());
+    assert_eq!(records(subject, &plain_topic, 0, 0).await.len(), sends.iter().map(|send| send.len()).sum::<usize>());
 
     // Nulls may go after a while, what they removed does not come back, and it goes on.
     if let Some(clock) = subject.clock() {

@@ -5,6 +5,11 @@
 //! end-of-partition event says how far. What the broker refuses as out of range is looked up: below the
 //! low watermark it is retention, above the high one it is loss.
 //!
+//! librdkafka goes on at the same offset when a topic was deleted and created anew in the meantime (a
+//! FIXME in its `rdkafka_topic.c`, as of 2.12.1). So batches are held back until the brokers have said,
+//! after they were fetched, that the topic is still the one it was: one question for many batches
+//! where there are many.
+//!
 //! librdkafka steps over a record set whose checksum is wrong and over nothing else; so after any error
 //! but a passing one the consumer is thrown away, and a new one begins where the last batch ended.
 
@@ -38,6 +43,10 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Batches that wait for their consumer.
 const WAITING: usize = 2;
 
+/// Batches that are held back at most, and how often the brokers are asked while fewer come.
+const HELD: usize = 8;
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
 /// How long one look for records takes at most; so long a thread outlives its reader.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -66,6 +75,7 @@ impl KafkaReader {
             partition: self.partition,
             at: self.position,
             outbox,
+            held: Vec::with_capacity(HELD),
             looked: Instant::now(),
         };
         let run = move || {
@@ -114,6 +124,8 @@ struct Polling {
     partition: Partition,
     at: Offset,
     outbox: mpsc::Sender<Result<Batch>>,
+    /// Batches that are not known to be of the topic yet.
+    held: Vec<Batch>,
     /// When the topic's identity was last looked at.
     looked: Instant,
 }
@@ -161,18 +173,33 @@ impl Polling {
                     return Err(faults::classify(self.place(), &error));
                 }
             }
-            if self.looked.elapsed() >= self.inner.settings.identity_every {
+            if self.is_due() {
                 self.look()?;
             }
         }
         Ok(())
     }
 
-    /// Whether the topic is the one it was, and whether the brokers answer.
+    /// Asks whether the topic is the one it was (and so, whether the brokers answer); hands out what is
+    /// held back.
     fn look(&mut self) -> Result<()> {
         self.inner.identify(&self.topic).map_err(|fault| fault.at(self.place()))?;
         self.looked = Instant::now();
+        for batch in self.held.drain(..) {
+            // A reader that is gone is noticed by the caller.
+            let _ = self.outbox.blocking_send(Ok(batch));
+        }
         Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        let pause = if self.held.is_empty() { self.inner.settings.identity_every } else { ASK_EVERY };
+        self.held.len() >= HELD || self.looked.elapsed() >= pause
+    }
+
+    fn hold(&mut self, records: Vec<Record>, to: Offset, why: Why) {
+        self.held.push(Batch { from: self.at, records, to, why });
+        self.at = to;
     }
 
     fn assign(&self) -> Result<BaseConsumer<Context>> {
@@ -194,7 +221,7 @@ impl Polling {
     /// Passes on what there is: records, and how far the partition goes behind them.
     fn poll(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), KafkaError> {
         let mut gathered = Gathered::default();
-        let mut wait = POLL;
+        let mut wait = if self.held.is_empty() { POLL } else { ASK_EVERY.saturating_sub(self.looked.elapsed()) };
         let (found, error) = loop {
             match consumer.poll(wait) {
                 Some(Ok(message)) => gathered.add(&message),
@@ -215,11 +242,7 @@ impl Polling {
         let records = gathered.records();
         let to = records.last().map_or(self.at, |last| last.offset + 1).max(end);
         if to > self.at {
-            let batch = Batch { from: self.at, records, to, why: Why::Marker };
-            // A reader that is gone is noticed by its caller.
-            if self.outbox.blocking_send(Ok(batch)).is_ok() {
-                self.at = to;
-            }
+            self.hold(records, to, Why::Marker);
         }
         error.map_or(Ok(()), Err)
     }
@@ -237,12 +260,8 @@ impl Polling {
     /// The broker refused where we stand.
     fn out_of_range(&mut self, refused: u32) -> Result<()> {
         let ends = self.inner.ends(&self.topic, self.partition)?;
-        self.looked = Instant::now();
         if self.at < ends.low {
-            let batch = Batch { from: self.at, records: Vec::new(), to: ends.low, why: Why::Retention };
-            if self.outbox.blocking_send(Ok(batch)).is_ok() {
-                self.at = ends.low;
-            }
+            self.hold(Vec::new(), ends.low, Why::Retention);
             return Ok(());
         }
         if self.at > ends.high {

@@ -42,6 +42,11 @@ impl HdfsStore {
         Ok(store)
     }
 
+    #[cfg(test)]
+    pub(super) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
     fn fault(&self, failure: Failure, path: &StorePath) -> Fault {
         failure.fault(&self.calls.describe(), path)
     }
