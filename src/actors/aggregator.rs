@@ -409,7 +409,13 @@ async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened
     let mut lanes = Vec::new();
     for partition in partitions_of(life.id.replica, parts.replicas, topic.num_partitions) {
         let ends = parts.bus.watermarks(&topic, partition).await?;
-        let lane = committer.lane(LaneId { topic: topic.id, partition }, ends.low);
+        let id = LaneId { topic: topic.id, partition };
+        // What it once began with is stored.
+        let start = match committer.snapshot().lanes().any(|(known, _)| known == id) {
+            true => ends.low,
+            false => settings.start.resolve(&*parts.bus, &topic, partition).await?,
+        };
+        let lane = committer.lane(id, start);
         let next = lane.sealed().next;
         if next > ends.high {
             let (table, name, high) = (&settings.path, &topic.name, ends.high);

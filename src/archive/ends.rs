@@ -23,7 +23,7 @@ const BEGIN: &str = "begin.json";
 struct Begin {
     /// [`FORMAT`].
     format: u32,
-    /// The first offset that the bus had.
+    /// The first offset that it takes.
     low: Offset,
 }
 
@@ -33,10 +33,15 @@ struct Begin {
 /// Those of bus and store; [`Kind::Lost`] if what stands there cannot be read.
 pub async fn begin(parts: &Parts, topic: &TopicInfo, partition: Partition, chain: &Chain) -> Result<Offset> {
     let path = chain.folder().join(BEGIN);
-    let low = parts.bus.watermarks(topic, partition).await?.low;
-    let mine = serde_json::to_vec(&Begin { format: FORMAT, low }).map_err(|e| Fault::internal(e.to_string()))?;
-    let standing = decide(&*parts.store, &*parts.pause, &path, mine.into()).await?;
-    let begin: Begin = serde_json::from_slice(&standing.bytes)
+    let standing = match parts.store.read(&path).await? {
+        Some(bytes) => bytes,
+        None => {
+            let low = parts.settings.start.resolve(&*parts.bus, topic, partition).await?;
+            let mine = serde_json::to_vec(&Begin { format: FORMAT, low }).map_err(|e| Fault::internal(e.to_string()))?;
+            decide(&*parts.store, &*parts.pause, &path, mine.into()).await?.bytes
+        }
+    };
+    let begin: Begin = serde_json::from_slice(&standing)
         .map_err(|error| Fault::data(format!("is no beginning of a chain: {error}")).kind(Kind::Lost).at(&path))?;
     Ok(begin.low)
 }

@@ -344,12 +344,15 @@ impl Lane {
     /// A topic that was deleted and created anew has a new identity: going on in the old archive
     /// would join two histories.
     async fn refuse_recreated(&self) -> Result<()> {
+        if self.parts.settings.follows_recreated {
+            return Ok(());
+        }
         let folder = self.layout.identities();
         let others = self.parts.store.list(&folder).await?;
         match others.iter().find(|entry| entry.folder && entry.name != self.topic.id.to_string()) {
             Some(other) => Err(Fault::user(format!(
                 "topic {} is {} now, the archive was begun with {}: the topic was deleted and created anew; \
-                 give the archiver another path, or move the old chain's folder away",
+                 say recreated = \"new-chain\" to archive it beside the old one, or give the archiver another path",
                 self.topic.name, self.topic.id, other.name
             ))
             .kind(Kind::Recreated)

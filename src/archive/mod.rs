@@ -51,7 +51,7 @@ pub use pack::Codec;
 pub use recall::Recall;
 
 use crate::{
-    bus::SharedBus,
+    bus::{SharedBus, Start},
     model::{ActorId, Epoch, Incarnation, NodeId, Pause, PipelineId, StageId, TopicName},
     store::SharedStore,
 };
@@ -79,6 +79,11 @@ pub struct Settings {
     pub roll_age: Duration,
     /// Time buckets are rounded down to this; it divides a day. Of no meaning for a flat path.
     pub bucket: Duration,
+    /// Where it begins on a topic that it never archived.
+    pub start: Start,
+    /// Whether it begins a new chain beside the old one where the topic was deleted and created anew;
+    /// otherwise it stops there.
+    pub follows_recreated: bool,
 }
 
 /// What a lane is made of.
@@ -114,6 +119,8 @@ impl Settings {
             roll_bytes: 1 << 20,
             roll_age: Duration::from_secs(600),
             bucket: Duration::from_secs(600),
+            start: Start::Earliest,
+            follows_recreated: false,
         }
     }
 }

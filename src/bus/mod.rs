@@ -20,6 +20,7 @@
 pub mod embedded;
 pub mod kafka;
 pub mod letters;
+mod start;
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -27,6 +28,8 @@ pub(crate) mod contract;
 pub mod model;
 
 use std::{collections::BTreeMap, sync::Arc};
+
+pub use start::Start;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -62,6 +62,12 @@ pub const FILE_NAME: Text = Text { words: naming::FORMS, pattern: r"(?:[^$/%\x00
 /// How the first part of a file's name is written.
 pub const PREFIX: Text = Text { words: "a string", pattern: "(?:[A-Za-z0-9-][A-Za-z0-9_.-]{0,63})?" };
 
+/// How a place to begin is written.
+pub const START: Text = Text {
+    words: "\"earliest\", \"latest\", \"group:<name>\" or a time like \"2026-11-26T08:00:00Z\"",
+    pattern: r"earliest|latest|group:(?:[^$]|\$\$)+|[0-9-]{10}[Tt ][0-9:.]+(?:[Zz]|[+-][0-9:]+)",
+};
+
 /// How an address is written.
 pub const URL: Text = Text {
     words: "an address like \"https://host/path\"",

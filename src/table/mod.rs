@@ -60,6 +60,7 @@ pub use rebuild::{Rebuilt, Source, replace};
 pub use show::{View, show};
 
 use crate::{
+    bus::Start,
     model::{Pointer, TopicName},
     store::StorePath,
 };
@@ -167,4 +168,6 @@ pub struct Settings {
     pub checkpoint_every: u64,
     /// Whether a day whose hours are all final gets a `_SUCCESS` file.
     pub success_files: bool,
+    /// Where it begins on a partition that it never read.
+    pub start: Start,
 }

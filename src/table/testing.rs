@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Filter, Key, Measure, MeasureKind, Number, Settings, TimeUnit};
 use crate::{
+    bus::Start,
     fault::{Fault, Result},
     model::{Millis, Offset, Pause, Pointer, Record},
     store::{Entry, Put, Renamed, Store, StorePath, StoreWriter},
@@ -47,6 +48,7 @@ pub fn settings() -> Settings {
         history: Duration::from_secs(24 * 3600),
         checkpoint_every: 100,
         success_files: false,
+        start: Start::Earliest,
     }
 }
 

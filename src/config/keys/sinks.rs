@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Body, Role, build, topic_of};
 use crate::{
     archive::{self, Codec},
+    bus::Start,
     config::{
         StageKind,
         complaint::{At, Place, quoted},
@@ -30,6 +31,10 @@ pub(super) fn archiver(section: &mut Section<'_>) -> Body {
     let roll_age = roll_age.duration(100 * MILLISECOND..=7 * DAY).or(10 * MINUTE);
     let bucket = section.key("bucket", "time buckets are rounded down to this; by default the path's finest field");
     let bucket = bucket.parse(DURATION, |text| values::bucket(parse_duration(text)?)).optional();
+    let start = start_of(section);
+    let words = [("stop", false), ("new-chain", true)];
+    let recreated = section.key("recreated", "what it does on a topic that was deleted and created anew");
+    let recreated = recreated.word(&words).or(false);
 
     let finest = path.as_ref().map(|at| at.value.finest);
     if let Some((Some(bucket), finest)) = bucket.as_ref().zip(finest) {
@@ -57,9 +62,17 @@ pub(super) fn archiver(section: &mut Section<'_>) -> Body {
             roll_age: roll_age?.value,
             bucket: bucket?.map_or(path.finest.unwrap_or(DAY), |at| at.value),
             path: path.text,
+            start: start?.value,
+            follows_recreated: recreated?.value,
         })
     });
     Body { topic, role: Role::Archiver { folder }, kind: settings.map(StageKind::Archiver) }
+}
+
+/// Where a stage begins on a topic that is in use already.
+fn start_of(section: &mut Section<'_>) -> Option<At<Start>> {
+    let start = section.key("start", "where it begins on a topic that it never read; what it stored then holds for ever");
+    start.parse(values::START, Start::parse).shown(|start| start.to_string().into()).or(Start::Earliest)
 }
 
 pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
@@ -102,6 +115,7 @@ pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
     let every = every.integer(10..=10_000_u64).or(100);
     let success = section.key("success_files", "whether a day gets a _SUCCESS file once all its hours are final");
     let success = success.boolean().or(false);
+    let start = start_of(section);
 
     let folder = path.clone();
     let settings = build(|| {
@@ -123,6 +137,7 @@ pub(super) fn aggregator(section: &mut Section<'_>) -> Body {
             history: history?.value,
             checkpoint_every: every?.value,
             success_files: success?.value,
+            start: start?.value,
         })
     });
     Body { topic, role: Role::Aggregator { folder }, kind: settings.map(StageKind::Aggregator) }
