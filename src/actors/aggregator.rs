@@ -408,17 +408,13 @@ async fn open(life: &Life<Aggregator>, parts: &AggregatorParts) -> Result<Opened
     }
     let mut lanes = Vec::new();
     for partition in partitions_of(life.id.replica, parts.replicas, topic.num_partitions) {
-        let ends = parts.bus.watermarks(&topic, partition).await?;
         let id = LaneId { topic: topic.id, partition };
-        // What it once began with is stored.
-        let start = match committer.snapshot().lanes().any(|(known, _)| known == id) {
-            true => ends.low,
-            false => settings.start.resolve(&*parts.bus, &topic, partition).await?,
-        };
+        let known = committer.snapshot().positions(id).is_some();
+        let start = if known { 0 } else { settings.start.resolve(&*parts.bus, &topic, partition).await? };
         let lane = committer.lane(id, start);
-        let next = lane.sealed().next;
-        if next > ends.high {
-            let (table, name, high) = (&settings.path, &topic.name, ends.high);
+        let (next, high) = (lane.sealed().next, parts.bus.watermarks(&topic, partition).await?.high);
+        if next > high {
+            let (table, name) = (&settings.path, &topic.name);
             let text = format!("table {table} stands at {name}-{partition}@{next}, and the bus ends at {high}");
             return Err(Fault::data(format!("{text}: the bus has lost records or was replaced")).kind(Kind::Lost));
         }

@@ -8,7 +8,7 @@ use super::{
     entry::{Entry, FORMAT, Times},
 };
 use crate::{
-    bus::{TopicInfo, read_range},
+    bus::{Start, TopicInfo, read_range},
     chain::{Chain, decide},
     fault::{Fault, Kind, Result},
     model::{Offset, Partition},
@@ -27,17 +27,24 @@ struct Begin {
     low: Offset,
 }
 
-/// Where the chain begins: decided now, if it never was.
+/// Where the chain begins: decided now by `start`, if it never was.
 ///
 /// # Errors
 /// Those of bus and store; [`Kind::Lost`] if what stands there cannot be read.
-pub async fn begin(parts: &Parts, topic: &TopicInfo, partition: Partition, chain: &Chain) -> Result<Offset> {
+pub async fn begin(
+    parts: &Parts,
+    topic: &TopicInfo,
+    partition: Partition,
+    chain: &Chain,
+    start: &Start,
+) -> Result<Offset> {
     let path = chain.folder().join(BEGIN);
     let standing = match parts.store.read(&path).await? {
         Some(bytes) => bytes,
         None => {
-            let low = parts.settings.start.resolve(&*parts.bus, topic, partition).await?;
-            let mine = serde_json::to_vec(&Begin { format: FORMAT, low }).map_err(|e| Fault::internal(e.to_string()))?;
+            let low = start.resolve(&*parts.bus, topic, partition).await?;
+            let mine =
+                serde_json::to_vec(&Begin { format: FORMAT, low }).map_err(|e| Fault::internal(e.to_string()))?;
             decide(&*parts.store, &*parts.pause, &path, mine.into()).await?.bytes
         }
     };

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     bus::{
-        Producer, TopicInfo,
+        Producer, Start, TopicInfo,
         letters::{self, DeadLetter},
         read_range,
     },
@@ -344,27 +344,34 @@ impl Lane {
     /// A topic that was deleted and created anew has a new identity: going on in the old archive
     /// would join two histories.
     async fn refuse_recreated(&self) -> Result<()> {
-        if self.parts.settings.follows_recreated {
-            return Ok(());
-        }
-        let folder = self.layout.identities();
-        let others = self.parts.store.list(&folder).await?;
-        match others.iter().find(|entry| entry.folder && entry.name != self.topic.id.to_string()) {
-            Some(other) => Err(Fault::user(format!(
+        match self.replaced().await? {
+            Some(other) if !self.parts.settings.follows_recreated => Err(Fault::user(format!(
                 "topic {} is {} now, the archive was begun with {}: the topic was deleted and created anew; \
                  say recreated = \"new-chain\" to archive it beside the old one, or give the archiver another path",
-                self.topic.name, self.topic.id, other.name
+                self.topic.name, self.topic.id, other
             ))
             .kind(Kind::Recreated)
-            .at(folder)),
-            None => Ok(()),
+            .at(self.layout.identities())),
+            _ => Ok(()),
         }
+    }
+
+    /// An identity that the topic had before, if something of that is archived here.
+    async fn replaced(&self) -> Result<Option<String>> {
+        let all = self.parts.store.list(&self.layout.identities()).await?;
+        let mut folders = all.into_iter().filter(|entry| entry.folder).map(|entry| entry.name);
+        Ok(folders.find(|name| *name != self.topic.id.to_string()))
     }
 
     /// The beginning of an empty list: where the topic begins today is put as an entry without a
     /// line, so that a writer with an older view of it cannot begin elsewhere.
     async fn begin(&mut self) -> Result<Offset> {
-        let low = ends::begin(&self.parts, &self.topic, self.partition, &self.chain).await?;
+        // What took the place of a topic that was archived here is archived from its first record on.
+        let start = match self.replaced().await? {
+            Some(_) => Start::Earliest,
+            None => self.parts.settings.start.clone(),
+        };
+        let low = ends::begin(&self.parts, &self.topic, self.partition, &self.chain, &start).await?;
         if low == 0 {
             return Ok(0);
         }

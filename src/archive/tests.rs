@@ -14,7 +14,7 @@ use super::{
     verify::{Verify, What},
 };
 use crate::{
-    bus::{Bus, TopicInfo, model::Payload},
+    bus::{Bus, Start, TopicInfo, model::Payload},
     fault::{Domain, Kind, Result},
     model::{Batch, Hole, Millis, Offset, Record, Why},
     sim::Sim,
@@ -190,6 +190,50 @@ fn a_topic_made_anew_does_not_go_on_in_the_old_archive() {
     let fault = now(Lane::open(calm.parts.clone(), new, 0)).err().unwrap();
     assert_eq!(fault.kind, Kind::Recreated, "{fault}");
     assert_eq!(calm.files(), before);
+}
+
+#[test]
+fn a_topic_made_anew_gets_a_chain_beside_the_old_one_if_that_is_wanted() {
+    let settings = Settings { follows_recreated: true, start: Start::Latest, ..Settings::for_test() };
+    let mut calm = calm(settings);
+    let mut lane = calm.lane();
+    calm.append(&["a", "b"]);
+    take(&mut lane, &calm.batch(0));
+    roll(&mut lane);
+    let before = calm.files();
+    calm.topic = calm.sim.world().recreate(&"t".into());
+    calm.append(&["c"]);
+    // "latest" was meant for what lay there before; of the new topic nothing is left out.
+    let mut lane = calm.lane();
+    assert_eq!(lane.position(), 0);
+    take(&mut lane, &calm.batch(0));
+    let published = roll(&mut lane);
+    assert_eq!(calm.text(&published), "c\n");
+    let after = calm.files();
+    assert!(before.iter().all(|(path, bytes)| after.get(path) == Some(bytes)), "nothing of the old chain changes");
+}
+
+#[test]
+fn on_a_topic_in_use_a_chain_begins_where_it_is_told_and_stays_there() {
+    let first = |start: Start| {
+        let calm = calm(Settings { start, ..Settings::for_test() });
+        calm.append(&["a", "b", "c", "d"]);
+        now(calm.parts.bus.commit_offset("flume", &calm.topic, 0, 2)).unwrap();
+        let at = calm.lane().position();
+        calm.append(&["e"]);
+        now(calm.parts.bus.commit_offset("flume", &calm.topic, 0, 5)).unwrap();
+        assert_eq!(calm.lane().position(), at, "asked once");
+        let entries = calm.files().keys().filter(|path| path.ends_with("/00000000000000000000.json")).count();
+        assert_eq!(entries, usize::from(at > 0), "the first entry holds what lies before");
+        at
+    };
+    assert_eq!(first(Start::Earliest), 0);
+    assert_eq!(first(Start::Latest), 4);
+    assert_eq!(first(Start::Group("flume".to_owned())), 2);
+    let calm = calm(Settings { start: Start::Group("nobody".to_owned()), ..Settings::for_test() });
+    let fault = now(Lane::open(calm.parts.clone(), calm.topic.clone(), 0)).err().unwrap();
+    assert_eq!(fault.domain, Domain::User);
+    assert!(fault.message.contains("group \"nobody\" has committed no offset of t-0"), "{fault}");
 }
 
 /// Shorter than the archive, or grown beyond it with other records: neither is gone on with.

@@ -71,7 +71,8 @@ pub(super) fn archiver(section: &mut Section<'_>) -> Body {
 
 /// Where a stage begins on a topic that is in use already.
 fn start_of(section: &mut Section<'_>) -> Option<At<Start>> {
-    let start = section.key("start", "where it begins on a topic that it never read; what it stored then holds for ever");
+    let start =
+        section.key("start", "where it begins on a topic that it never read; what it stored then holds for ever");
     start.parse(values::START, Start::parse).shown(|start| start.to_string().into()).or(Start::Earliest)
 }
 
