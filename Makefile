@@ -8,6 +8,7 @@ demo: tools
 
 # Everything that guards this code, with a clock of its stages.
 test: tools
+	@tests/tools
 	@tests/run
 
 # The figures of the README, measured on this machine.

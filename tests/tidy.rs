@@ -28,6 +28,9 @@ const ORDER: &[&[&str]] = &[
 /// Crates that only one part may name.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["bus/embedded"]),
+    ("rdkafka", &["bus/kafka"]),
+    ("rdkafka_sys", &["bus/kafka/identity"]),
+    ("hdfs_native", &["store/hdfs"]),
     ("reqwest", &["collect/sse", "config"]),
     ("hyper", &["recorded"]),
     ("parquet", &["table"]),
@@ -149,6 +152,15 @@ fn a_crate_is_named_only_where_it_belongs() {
             let at_home = homes.iter().any(|home| place == *home || place.starts_with(&format!("{home}/")));
             assert!(!used || at_home, "{place} names {name}, which belongs to {homes:?}");
         }
+    }
+}
+
+#[test]
+fn only_what_librdkafka_does_not_wrap_is_unsafe() {
+    for path in sources("src") {
+        let (place, source) = (place(&path), fs::read_to_string(&path).unwrap());
+        let is_used = source.lines().any(|line| line.contains("unsafe ") && !line.trim_start().starts_with("//"));
+        assert!(!is_used || place == "bus/kafka/identity", "{place} is unsafe");
     }
 }
 

@@ -3,4 +3,6 @@
 
 mod faults;
 mod kills;
+mod owners;
 mod stand;
+mod topics;

@@ -114,9 +114,22 @@ impl<'c> Case<'c> {
 
     /// The command that runs the pipeline.
     pub fn run(&self, fail: Option<&str>) -> Command {
+        self.run_in("data", fail)
+    }
+
+    /// The same with another folder for what it keeps on this machine.
+    pub fn run_in(&self, data: &str, fail: Option<&str>) -> Command {
         let mut arguments = vec!["run", self.pipeline.to_str().unwrap()];
         arguments.extend(fail.iter().flat_map(|fail| ["--fail", fail]));
-        self.howdah(&arguments, "data")
+        self.howdah(&arguments, data)
+    }
+
+    /// Whether the archive has as many lines as events were served.
+    pub fn has_archived_all(&self) -> bool {
+        let verify = ["archive", "verify", "--json", self.pipeline.to_str().unwrap()];
+        let (_, out, _) = finish(&mut self.howdah(&verify, "data"));
+        let reports: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+        reports[0][1]["lines"].as_u64().unwrap_or_default() >= self.served.total
     }
 
     /// The file that the next life logs to.
@@ -158,6 +171,25 @@ impl<'c> Case<'c> {
                 }
             }
             assert!(seen <= self.served.total, "{}: {seen} records, more than were served", self.name);
+        });
+    }
+
+    /// Waits until the archiver's group stands at the topic's end.
+    pub fn await_end(&self, howdah: &mut Running) {
+        let begun = Instant::now();
+        block_on(async {
+            let bus = KafkaBus::new(Settings::plain(self.clusters.kafka.about("brokers"))).unwrap();
+            let topic = bus.topic(&TopicName::from(self.name)).await.unwrap().unwrap();
+            let group = format!("{}/archive", self.name);
+            loop {
+                let high = bus.watermarks(&topic, 0).await.unwrap().high;
+                if bus.committed_offset(&group, &topic, 0).await.unwrap() == Some(high) {
+                    return;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(120), "{}: not archived\n{}", self.name, howdah.log());
+                assert!(howdah.is_alive(), "{}: howdah has ended\n{}", self.name, howdah.log());
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
         });
     }
 

@@ -41,7 +41,7 @@ impl Servers {
     pub fn start(arguments: &[&str]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut process = Command::new("python3")
-            .args(["-m", "servers"])
+            .args(["-B", "-m", "servers"])
             .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::piped())
