@@ -41,6 +41,15 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Fault::io(folder.display(), &error))
 }
 
+/// Bytes that this process may still write to the disk of a folder.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn free(folder: &Path) -> Result<u64> {
+    let found = rustix::fs::statvfs(folder).map_err(|error| Fault::io(folder.display(), &error.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Refuses a folder in which this process may not write. A disk that is full is no reason: it may have
 /// room later.
 ///

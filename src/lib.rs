@@ -93,6 +93,7 @@ pub mod config;
 pub mod disk;
 pub mod failpoint;
 pub mod fault;
+pub mod health;
 pub mod model;
 pub mod node;
 pub mod recorded;
@@ -106,5 +107,10 @@ pub mod sim;
 
 /// The tests' real servers.
 #[cfg(test)]
+#[allow(
+    dead_code,
+    clippy::print_stdout,
+    reason = "the integration tests need the rest, and tests say what they run against"
+)]
 #[path = "../tests/servers/client.rs"]
 mod servers;

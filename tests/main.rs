@@ -12,6 +12,7 @@
 mod cluster;
 mod dependencies;
 mod process;
+#[allow(dead_code, reason = "the library's own tests need the rest")]
 #[path = "servers/client.rs"]
 mod servers;
 mod tidy;

@@ -21,7 +21,7 @@ const ORDER: &[&[&str]] = &[
     &["collect", "archive", "table"],
     &["chain"],
     &["bus", "store"],
-    &["vitals", "disk"],
+    &["vitals", "disk", "health"],
     &["model", "fault", "failpoint"],
 ];
 

@@ -36,6 +36,7 @@ use bytes::Bytes;
 
 use crate::{
     fault::Result,
+    health::Finding,
     model::{Batch, Header, Millis, Offset, Partition, Record, TopicId, TopicName},
 };
 
@@ -99,6 +100,9 @@ pub struct Outgoing {
     pub headers: Vec<Header>,
 }
 
+/// What is said of a topic that is not there.
+const MISSING: &str = "is not there: `howdah topics create FILE` or the first start makes it";
+
 /// A bus; see the module's text for what it promises.
 #[async_trait]
 pub trait Bus: Send + Sync {
@@ -139,6 +143,28 @@ pub trait Bus: Send + Sync {
 
     /// A group's offset, if it ever stored one.
     async fn committed_offset(&self, group: &str, topic: &TopicInfo, partition: Partition) -> Result<Option<Offset>>;
+
+    /// How a topic stands to what is wanted: whether it is there, and what is different about it.
+    async fn compare(&self, spec: &TopicSpec) -> Result<Vec<Finding>> {
+        let subject = format!("topic {}", spec.name);
+        let finding = match self.topic(&spec.name).await? {
+            None => Finding::wrong(subject, MISSING),
+            Some(found) if found.num_partitions != spec.num_partitions => {
+                let (has, wanted) = (found.num_partitions, spec.num_partitions);
+                Finding::wrong(subject, format!("has {has} partitions, the pipeline wants {wanted}"))
+            }
+            Some(found) => {
+                Finding::fine(subject, format!("{} partitions, identity {}", found.num_partitions, found.id))
+            }
+        };
+        Ok(vec![finding])
+    }
+
+    /// Everything about the bus itself that a person may want to know before a start: whether it answers,
+    /// whether it may be written to, whose clock it keeps.
+    async fn diagnose(&self) -> Vec<Finding> {
+        vec![Finding::fine("bus", self.describe())]
+    }
 
     /// Deletes a topic and all it holds; a topic that is not there is no error.
     async fn delete_topic(&self, name: &TopicName) -> Result<()>;

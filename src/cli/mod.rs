@@ -7,12 +7,14 @@ mod archive;
 mod check;
 mod dead_letters;
 mod demo;
+mod doctor;
 mod live;
 mod manual;
 mod run;
 mod serve_events;
 mod table;
 mod terminal;
+mod topics;
 mod wait;
 
 use std::{ffi::OsString, path::Path};
@@ -68,6 +70,11 @@ enum Command {
     Run(run::Arguments),
     /// Check pipeline files without running them; needs no network
     Check(check::Arguments),
+    /// Look at everything a pipeline needs, and say what is wrong and how to mend it
+    Doctor(doctor::Arguments),
+    /// Look after the topics of a pipeline
+    #[command(subcommand)]
+    Topics(topics::Command),
     /// Look after an archive
     #[command(subcommand)]
     Archive(archive::Command),
@@ -115,6 +122,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let result = match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Topics(command) => topics::run(&command),
         Command::Archive(command) => archive::run(&command),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Table(command) => table::run(&command),

@@ -51,7 +51,7 @@ use crate::{
     bus::{Cleanup, TopicSpec, kafka},
     collect,
     model::{PipelineId, StageId, TopicName},
-    store::hdfs,
+    store::{StorePath, hdfs},
     supervise::policy::{StageSupervision, Supervision},
     table,
 };
@@ -82,6 +82,16 @@ impl Pipeline {
     /// How many partitions a topic of this pipeline has.
     pub fn num_partitions(&self, topic: &TopicName) -> Option<u32> {
         self.topics.iter().find(|spec| spec.name == *topic).map(|spec| spec.num_partitions)
+    }
+
+    /// The folders of the store that it writes to: of an archive the part before the first time field.
+    pub fn store_folders(&self) -> Vec<StorePath> {
+        let folder = |stage: &Stage| match &stage.kind {
+            StageKind::Archiver(settings) => values::template(&settings.path).ok().map(|template| template.folder),
+            StageKind::Aggregator(settings) => Some(settings.path.clone()),
+            StageKind::Collector(_) | StageKind::Ingester { .. } => None,
+        };
+        self.stages.iter().filter_map(folder).collect()
     }
 }
 

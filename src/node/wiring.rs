@@ -19,11 +19,11 @@ use crate::{
     archive::{self, BackedBus},
     bus::SharedBus,
     collect::{self, route::Router},
-    config::{Pipeline, Stage, StageKind},
+    config::{Pipeline, Stage, StageKind, StoreSettings},
     disk,
     fault::{Fault, Result},
     model::{ActorId, Clock, Epoch, NodeId, StageId, SystemClock, TopicName},
-    store::SharedStore,
+    store::{self, SharedStore},
     supervise::{
         Life, Ref, Spec, Threads, Tree,
         policy::{Backoff, Intensity, Strategy, Supervision},
@@ -109,6 +109,12 @@ pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
                 store
             }
         };
+        if let StoreSettings::Hdfs(_) = &pipeline.store {
+            // Better now than with the first full segment: who am I, and may I write there?
+            for folder in pipeline.store_folders() {
+                store::probe(&*store, &folder).await.map_err(|fault| fault.at(format!("folder {folder}")))?;
+            }
+        }
         for stage in &pipeline.stages {
             if let StageKind::Collector(settings) = &stage.kind {
                 disk::check_writable(&settings.spool.path)

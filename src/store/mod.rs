@@ -29,7 +29,11 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{fault::Result, model::Millis};
+use crate::{
+    fault::{Fault, Result},
+    health::Finding,
+    model::Millis,
+};
 
 /// A path within a store: `/user/bigdata/raw/file.jsonl`. Always absolute, without `.` and `..`
 /// parts, without a final slash (but for the root, `/`).
@@ -45,7 +49,7 @@ impl StorePath {
         let mut path = String::with_capacity(text.len() + 1);
         for part in text.split('/').filter(|part| !part.is_empty()) {
             if part == "." || part == ".." || part.contains('\0') {
-                return Err(crate::fault::Fault::user(format!("path {text:?}: a part may not be {part:?}")));
+                return Err(Fault::user(format!("path {text:?}: a part may not be {part:?}")));
             }
             path.push('/');
             path.push_str(part);
@@ -161,6 +165,11 @@ pub trait Store: Send + Sync {
 
     /// Deletes a file, durably; says whether there was one.
     async fn delete(&self, path: &StorePath) -> Result<bool>;
+
+    /// Everything about the store itself that a person may want to know before a start.
+    async fn diagnose(&self) -> Vec<Finding> {
+        vec![Finding::fine("store", self.describe())]
+    }
 }
 
 /// A file on its way; see [`Store::create`]. Dropping it leaves what was written to the reaper.
@@ -174,6 +183,27 @@ pub trait StoreWriter: Send {
 
     /// Makes durable what was appended, and ends the file. Only `Ok` makes it fit for a rename.
     async fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// Does once in a folder what archives and tables do in it all the time: begins a file, closes it, renames
+/// it, and deletes it. Answers with the store's time of the file.
+///
+/// # Errors
+/// Those of the store; `User` where a right is lacking.
+pub async fn probe(store: &dyn Store, folder: &StorePath) -> Result<Millis> {
+    let uuid = crate::model::fresh_uuid().simple().to_string();
+    let (begun, renamed) = (folder.join(&format!(".probe-{uuid}")), folder.join(&format!(".probed-{uuid}")));
+    let mut writer = store.create(&begun).await?;
+    writer.append(Bytes::from_static(b"howdah was here\n")).await?;
+    writer.close().await?;
+    let outcome = match store.rename_if_absent(&begun, &renamed).await? {
+        Renamed::Done => store.stat(&renamed).await?,
+        Renamed::TargetExists | Renamed::SourceMissing => None,
+    };
+    store.delete(&begun).await?;
+    store.delete(&renamed).await?;
+    let lost = || Fault::external(format!("{}: {folder}: a file that was just made is not there", store.describe()));
+    outcome.map(|entry| entry.modified).ok_or_else(lost)
 }
 
 /// A store that is shared.

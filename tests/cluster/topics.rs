@@ -50,7 +50,10 @@ fn made_anew(clusters: &Clusters) {
     case.judge();
     let (code, _, err) = finish(&mut case.run(None));
     assert_eq!(code, 70, "{err}");
-    assert!(err.contains("say recreated = \\\"new-chain\\\"") || err.contains("say recreated = \"new-chain\""), "{err}");
+    assert!(
+        err.contains("say recreated = \\\"new-chain\\\"") || err.contains("say recreated = \"new-chain\""),
+        "{err}"
+    );
 }
 
 /// The archiver is away while the topic forgets what it has not read: that much is lost, and said so.

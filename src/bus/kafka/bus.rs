@@ -25,6 +25,7 @@ use super::{
 use crate::{
     bus::{Bus, Producer, Reader, TopicInfo, TopicSpec, Watermarks},
     fault::{Fault, Kind, Result},
+    health::Finding,
     model::{Millis, Offset, Partition, TopicName},
 };
 
@@ -32,6 +33,9 @@ use crate::{
 /// just come back may not know all topics yet.
 const DOUBTS: u32 = 2;
 const DOUBT: Duration = Duration::from_millis(300);
+
+/// A topic to ask for where only the brokers are wanted: nothing is created by asking.
+const NO_TOPIC: &str = "howdah_asks_for_brokers";
 
 /// How long a client waits before it asks again who leads a partition.
 const LEARN: Duration = Duration::from_millis(20);
@@ -300,6 +304,27 @@ impl Bus for KafkaBus {
     async fn committed_offset(&self, group: &str, topic: &TopicInfo, partition: Partition) -> Result<Option<Offset>> {
         let (group, topic) = (group.to_owned(), topic.clone());
         self.inner.run(move |inner| inner.committed(&group, &topic, partition)).await
+    }
+
+    async fn compare(&self, spec: &TopicSpec) -> Result<Vec<Finding>> {
+        self.inner.compare(spec).await
+    }
+
+    async fn diagnose(&self) -> Vec<Finding> {
+        let (subject, version) = (self.describe(), rdkafka::util::get_rdkafka_version().1);
+        let asked = self.inner.run(|inner| {
+            let metadata = inner.asker.fetch_metadata(Some(NO_TOPIC), inner.settings.deadline);
+            let metadata = metadata.map_err(|error| inner.unanswered("brokers", &error))?;
+            let brokers: Vec<_> =
+                metadata.brokers().iter().map(|broker| format!("{}:{}", broker.host(), broker.port())).collect();
+            Ok(brokers)
+        });
+        let mut findings = vec![Finding::fine("librdkafka", format!("version {version}"))];
+        findings.push(match asked.await {
+            Ok(brokers) => Finding::fine(subject, format!("brokers that answer: {}", brokers.join(", "))),
+            Err(fault) => Finding::wrong(subject, format!("{fault}: is it running, and is this its address?")),
+        });
+        findings
     }
 
     async fn delete_topic(&self, name: &TopicName) -> Result<()> {

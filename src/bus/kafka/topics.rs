@@ -7,10 +7,18 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::{Durability, Settings, bus::Inner, faults};
 use crate::{
-    bus::{Cleanup, TopicInfo, TopicSpec},
+    bus::{Cleanup, MISSING, TopicInfo, TopicSpec},
     fault::{Fault, Result},
+    health::{Finding, Verdict},
     model::TopicName,
 };
+
+type Map = HashMap<String, String>;
+
+/// The command that gives a topic another setting.
+fn mend(spec: &TopicSpec, setting: &str) -> String {
+    format!("kafka-configs.sh --alter --entity-type topics --entity-name {} --add-config {setting}", spec.name)
+}
 
 /// Copies of a record where there are brokers enough, and how many must have it before it counts.
 const COPIES: usize = 3;
@@ -31,7 +39,7 @@ impl Inner {
             Some(found) => found,
             None => self.create(spec).await?,
         };
-        self.compare(spec, &found).await?;
+        self.demand(spec).await?;
         Ok(found)
     }
 
@@ -107,28 +115,80 @@ impl Inner {
     }
 
     /// Refuses a topic that is not what the pipeline wants.
-    async fn compare(self: &Arc<Self>, spec: &TopicSpec, found: &TopicInfo) -> Result<()> {
-        let place = format!("{}: topic {}", self.describe(), spec.name);
-        if found.num_partitions != spec.num_partitions {
-            let (has, wanted) = (found.num_partitions, spec.num_partitions);
-            return Err(Fault::user(format!("{place} has {has} partitions, the pipeline wants {wanted}")));
+    async fn demand(self: &Arc<Self>, spec: &TopicSpec) -> Result<()> {
+        let findings = self.compare(spec).await?;
+        let wrong: Vec<_> = findings.iter().filter(|finding| finding.verdict == Verdict::Wrong).collect();
+        if wrong.is_empty() {
+            return Ok(());
         }
-        let config = self.topic_settings(&spec.name).await?;
-        let policy = config.get("cleanup.policy").map_or("", String::as_str);
-        let fits = match spec.cleanup {
-            Cleanup::Compact => policy == "compact",
-            Cleanup::Delete { .. } => policy == "delete",
+        let texts: Vec<_> = wrong.iter().map(|finding| finding.text.as_str()).collect();
+        Err(Fault::user(format!("{}: topic {}: {}", self.describe(), spec.name, texts.join("; "))))
+    }
+
+    /// See [`Bus::compare`](crate::bus::Bus::compare).
+    pub(super) async fn compare(self: &Arc<Self>, spec: &TopicSpec) -> Result<Vec<Finding>> {
+        let subject = format!("topic {}", spec.name);
+        let Some(found) = self.described(&spec.name).await? else { return Ok(vec![Finding::wrong(subject, MISSING)]) };
+        let settings = self.topic_settings(&spec.name).await?;
+        let mut findings = self.shape(spec, &subject, found.replicas.len(), &settings);
+        findings.extend(self.safety(spec, &subject, found.replicas.into_iter().min().unwrap_or(0), &settings));
+        if findings.is_empty() {
+            findings.push(Finding::fine(subject, format!("as it is wanted, identity {}", found.id)));
+        }
+        Ok(findings)
+    }
+
+    /// What of its shape is another one than the pipeline's.
+    fn shape(&self, spec: &TopicSpec, subject: &str, has: usize, settings: &Map) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let (word, wanted) = (|key: &str| settings.get(key).map_or("", String::as_str), spec.num_partitions);
+        if has != wanted as usize {
+            findings.push(Finding::wrong(subject, format!("has {has} partitions, the pipeline wants {wanted}")));
+        }
+        let (policy, kept) = match spec.cleanup {
+            Cleanup::Compact => ("compact", None),
+            Cleanup::Delete { retention_ms, .. } => ("delete", Some(retention_ms.unwrap_or(-1))),
         };
-        if !fits {
-            return Err(Fault::user(format!(
-                "{place} has cleanup.policy {policy:?}, the pipeline wants it otherwise ({:?})",
-                spec.cleanup
-            )));
+        if word("cleanup.policy") != policy {
+            let text = format!("has cleanup.policy {:?}, the pipeline wants {policy:?}", word("cleanup.policy"));
+            findings.push(Finding::wrong(subject, text));
+        } else if let Some(wanted) = kept.filter(|kept| word("retention.ms") != kept.to_string()) {
+            let text = format!("keeps records for {} ms, the pipeline says {wanted}", word("retention.ms"));
+            findings
+                .push(Finding::doubtful(subject, format!("{text}: {}", mend(spec, &format!("retention.ms={wanted}")))));
         }
-        if self.settings.durability == Durability::Required {
-            self.demand_durable(&place, &spec.name, &config).await?;
+        if word("message.timestamp.type") == "CreateTime" {
+            let text = "takes its records' times from their senders: archives are sorted by them";
+            let mend = mend(spec, "message.timestamp.type=LogAppendTime");
+            findings.push(Finding::doubtful(subject, format!("{text}: {mend}")));
         }
-        Ok(())
+        findings
+    }
+
+    /// What a lost disk would cost.
+    fn safety(&self, spec: &TopicSpec, subject: &str, copies: usize, settings: &Map) -> Vec<Finding> {
+        let word = |key: &str| settings.get(key).map_or("", String::as_str);
+        let in_sync = word("min.insync.replicas");
+        let mut texts = Vec::new();
+        if copies < COPIES {
+            texts.push(format!(
+                "has {copies} copies, {COPIES} are safe: what only a lost disk had is lost: kafka-reassign-partitions.sh"
+            ));
+        } else if in_sync.parse::<usize>().unwrap_or(0) < IN_SYNC {
+            let mend = mend(spec, &format!("min.insync.replicas={IN_SYNC}"));
+            texts.push(format!(
+                "has min.insync.replicas {in_sync}: a record counts before {IN_SYNC} disks have it: {mend}"
+            ));
+        }
+        if word("unclean.leader.election.enable") == "true" {
+            let mend = mend(spec, "unclean.leader.election.enable=false");
+            texts.push(format!("may elect a leader without the newest records: {mend}"));
+        }
+        let finding = match self.settings.durability {
+            Durability::Required => |subject: &str, text: String| Finding::wrong(subject, text),
+            Durability::AsAvailable => |subject: &str, text: String| Finding::doubtful(subject, text),
+        };
+        texts.into_iter().map(|text| finding(subject, text)).collect()
     }
 
     /// A topic's settings as the brokers have them.
@@ -144,38 +204,6 @@ impl Inner {
             settings.extend(entries.filter_map(|entry| Some((entry.name, entry.value?))));
         }
         Ok(settings)
-    }
-
-    async fn demand_durable(
-        self: &Arc<Self>,
-        place: &str,
-        name: &TopicName,
-        config: &HashMap<String, String>,
-    ) -> Result<()> {
-        let described = self.described(name).await?;
-        let copies = described.and_then(|described| described.replicas.into_iter().min()).unwrap_or(0);
-        let word = |key: &str| config.get(key).map_or("", String::as_str);
-        let tool = format!("kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config");
-        if copies < COPIES {
-            return Err(Fault::user(format!(
-                "{place} has {copies} copies, durability = \"required\" wants {COPIES}: \
-                 mend it with kafka-reassign-partitions.sh, or say durability = \"as-available\""
-            )));
-        }
-        if word("min.insync.replicas").parse::<usize>().unwrap_or(0) < IN_SYNC {
-            return Err(Fault::user(format!(
-                "{place} has min.insync.replicas {}, durability = \"required\" wants {IN_SYNC}: {tool} \
-                 min.insync.replicas={IN_SYNC}",
-                word("min.insync.replicas")
-            )));
-        }
-        if word("unclean.leader.election.enable") == "true" {
-            return Err(Fault::user(format!(
-                "{place} may elect a leader without the newest records, which durability = \"required\" forbids: \
-                 {tool} unclean.leader.election.enable=false"
-            )));
-        }
-        Ok(())
     }
 
     /// See [`Bus::delete_topic`](crate::bus::Bus::delete_topic).

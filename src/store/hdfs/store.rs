@@ -12,6 +12,7 @@ use hdfs_native::{WriteOptions, client::FileStatus, file::FileReader};
 use super::{Settings, calls::Calls, faults::Failure, writer::HdfsWriter};
 use crate::{
     fault::{Domain, Effect, Fault, Kind, Result, Retry},
+    health::Finding,
     model::{Doubling, Pause as _},
     store::{Entry, Put, Renamed, Store, StorePath, StoreWriter},
 };
@@ -281,6 +282,20 @@ impl Store for HdfsStore {
         entries.retain(|entry| !entry.name.is_empty());
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    async fn diagnose(&self) -> Vec<Finding> {
+        let (subject, begun) = (self.describe(), std::time::Instant::now());
+        let root = match StorePath::new("/") {
+            Ok(root) => root,
+            Err(fault) => return vec![Finding::failed(subject, &fault)],
+        };
+        match self.status(&root).await {
+            Ok(_) => {
+                vec![Finding::fine(subject, format!("the NameNode answers in {} ms", begun.elapsed().as_millis()))]
+            }
+            Err(fault) => vec![Finding::wrong(subject, format!("{fault}: is it running, and is this its address?"))],
+        }
     }
 
     async fn delete(&self, path: &StorePath) -> Result<bool> {
