@@ -17,7 +17,7 @@ use bytes::Bytes;
 use howdah::{
     archive::{self, Codec, Lane, Parts},
     bus::{
-        Bus, SharedBus, TopicInfo,
+        Bus, SharedBus, Start, TopicInfo,
         embedded::{EmbeddedBus, Settings},
     },
     collect::{
@@ -166,6 +166,8 @@ async fn archive(bus: &SharedBus, topic: &TopicInfo, store: SharedStore, codec: 
         roll_bytes: 128 << 20,
         roll_age: std::time::Duration::from_secs(600),
         bucket: std::time::Duration::from_secs(600),
+        start: Start::Earliest,
+        follows_recreated: false,
     };
     let parts = Parts {
         actor: actor("archive"),

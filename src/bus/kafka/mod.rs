@@ -29,7 +29,8 @@ mod identity;
 mod reading;
 #[cfg(feature = "kafka")]
 mod sending;
-#[cfg(all(test, feature = "kafka"))]
+#[cfg(test)]
+#[cfg(feature = "kafka")]
 mod tests;
 #[cfg(feature = "kafka")]
 mod topics;

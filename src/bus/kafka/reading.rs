@@ -13,11 +13,7 @@
 //! librdkafka steps over a record set whose checksum is wrong and over nothing else; so after any error
 //! but a passing one the consumer is thrown away, and a new one begins where the last batch ended.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, thread, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -28,6 +24,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers as _},
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{bus::Inner, context::Context, faults};
 use crate::{

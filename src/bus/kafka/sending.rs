@@ -10,12 +10,7 @@
 //! has happened and nothing will: whoever opens the id next aborts what is open. A commit without a
 //! clear answer is unknown.
 
-use std::{
-    collections::HashMap,
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::mpsc, thread, time::Duration};
 
 use async_trait::async_trait;
 use rdkafka::{
@@ -25,6 +20,7 @@ use rdkafka::{
     util::Timeout,
 };
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{Settings, context::Context, faults};
 use crate::{

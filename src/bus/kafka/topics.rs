@@ -1,9 +1,10 @@
 //! Topics: made as the pipeline wants them, or compared with what it wants.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc};
 
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode;
+use tokio::time::Instant;
 
 use super::{Durability, Settings, bus::Inner, faults};
 use crate::{

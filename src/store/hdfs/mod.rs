@@ -23,7 +23,8 @@ mod calls;
 mod faults;
 #[cfg(feature = "hdfs")]
 mod store;
-#[cfg(all(test, feature = "hdfs"))]
+#[cfg(test)]
+#[cfg(feature = "hdfs")]
 mod tests;
 #[cfg(feature = "hdfs")]
 mod writer;

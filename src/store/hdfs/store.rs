@@ -285,7 +285,7 @@ impl Store for HdfsStore {
     }
 
     async fn diagnose(&self) -> Vec<Finding> {
-        let (subject, begun) = (self.describe(), std::time::Instant::now());
+        let (subject, begun) = (self.describe(), tokio::time::Instant::now());
         let root = match StorePath::new("/") {
             Ok(root) => root,
             Err(fault) => return vec![Finding::failed(subject, &fault)],

@@ -1,6 +1,8 @@
 //! Brokers that hang, die and come back: what every call of the bus does then.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{KafkaBus, Settings, Subject, contract, subject};
 use crate::{

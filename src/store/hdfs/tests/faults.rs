@@ -1,8 +1,9 @@
 //! NameNodes and DataNodes that hang, die and come back: what every call of the store does then.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{HdfsStore, Settings, fresh_folder, settings};
 use crate::{
