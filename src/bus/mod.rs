@@ -38,6 +38,7 @@ use crate::{
     fault::Result,
     health::Finding,
     model::{Batch, Header, Millis, Offset, Partition, Record, TopicId, TopicName},
+    vitals::Connections,
 };
 
 /// How a topic forgets.
@@ -164,6 +165,11 @@ pub trait Bus: Send + Sync {
     /// whether it may be written to, whose clock it keeps.
     async fn diagnose(&self) -> Vec<Finding> {
         vec![Finding::fine("bus", self.describe())]
+    }
+
+    /// What its clients count of their connections; `None` for a bus without any.
+    fn connections(&self) -> Option<Arc<Connections>> {
+        None
     }
 
     /// Deletes a topic and all it holds; a topic that is not there is no error.

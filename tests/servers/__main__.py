@@ -116,6 +116,7 @@ def main():
     kafka = kinds.add_parser("kafka", help="a Kafka cluster")
     kafka.add_argument("--brokers", type=int, default=1)
     kafka.add_argument("--version", default=KAFKA)
+    kafka.add_argument("--secure", action="store_true", help="listeners for TLS and for users too")
     kafka.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     hdfs = kinds.add_parser("hdfs", help="an HDFS cluster")
     hdfs.add_argument("--datanodes", type=int, default=3)
@@ -126,7 +127,8 @@ def main():
     if asked.kind == "prepare":
         return prepare()
     if asked.kind == "kafka":
-        return serve(lambda folder: Kafka(folder, asked.brokers, asked.version, settings=asked.set))
+        sizes = {"settings": asked.set, "secure": asked.secure}
+        return serve(lambda folder: Kafka(folder, asked.brokers, asked.version, **sizes))
     return serve(lambda folder: Hdfs(folder, asked.datanodes, asked.ha, asked.version, settings=asked.set))
 
 

@@ -4,10 +4,16 @@ import subprocess
 
 from .java import Jars, hosts_file, properties
 from .processes import Daemon, Failed, Ports, answers
+from .secrets import Authority
 
 VERSION = "4.1.1"
 CLUSTER = "aG93ZGFoLXRlc3RzLWhvdw"
 ADDRESS = "127.0.0.1"
+
+# With --secure: listeners by the names of their protocols, and one user who may use them.
+SECURE = ("SSL", "SASL_SSL", "SASL_PLAINTEXT")
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+USER, PASSWORD = "howdah", "secret-of-a-test"
 
 TOOLS = {
     "topics": "org.apache.kafka.tools.TopicCommand",
@@ -34,8 +40,8 @@ class Kafka:
 
     kinds = ("kafka",)
 
-    def __init__(self, folder, brokers=1, version=VERSION, archiving=False, settings=()):
-        self.folder, self.archiving = folder, archiving
+    def __init__(self, folder, brokers=1, version=VERSION, archiving=False, settings=(), secure=False):
+        self.folder, self.archiving, self.secure = folder, archiving, secure
         self._extra = dict(setting.split("=", 1) for setting in settings)
         self.jars = Jars("kafka", version)
         self.jars.fetch()
@@ -44,6 +50,10 @@ class Kafka:
         numbers = range(1, brokers + 1)
         self._listen = {n: ports.take() for n in numbers}
         self._control = {n: ports.take() for n in numbers}
+        self._guarded = {name: ports.take() for name in SECURE if secure}
+        if secure:
+            self._authority = Authority(folder / "secrets")
+            self._server, self._client = self._authority.certify("server"), self._authority.certify("client")
         self._hosts = hosts_file(folder / "hosts", [ADDRESS])
         properties(folder / "log4j2.properties", LOGGING)
         properties(folder / "log4j2-tools.properties", LOGGING | {"rootLogger.level": "WARN"})
@@ -92,7 +102,32 @@ class Kafka:
             values[f"{internal}.num.partitions"] = 4
         for internal in ("transaction.state.log", "share.coordinator.state.topic"):
             values[f"{internal}.min.isr"] = in_sync
+        if self.secure:
+            values |= self._secured(values)
         properties(self.folder / f"server-{n}.properties", values | self._extra)
+
+    def _secured(self, values):
+        """What is different with listeners for TLS and for users beside the plain one."""
+        guarded = [f"{name}://{ADDRESS}:{port}" for name, port in self._guarded.items()]
+        scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        secured = {
+            "listeners": ",".join([values["listeners"], *guarded]),
+            "advertised.listeners": ",".join([values["advertised.listeners"], *guarded]),
+            "listener.security.protocol.map": values["listener.security.protocol.map"]
+            + "".join(f",{name}:{name}" for name in SECURE),
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": self._server["pem"],
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": self._authority.ca,
+            "listener.name.ssl.ssl.client.auth": "required",
+            "sasl.enabled.mechanisms": ",".join(("PLAIN", *SCRAM)),
+        }
+        for name in ("sasl_ssl", "sasl_plaintext"):
+            secured[f"listener.name.{name}.plain.sasl.jaas.config"] = plain
+            for mechanism in SCRAM:
+                secured[f"listener.name.{name}.{mechanism.lower()}.sasl.jaas.config"] = scram
+        return secured
 
     def _java(self, heap="256m", archiving=False, logging="log4j2-tools.properties"):
         settings = [f"-Dlog4j2.configurationFile={self.folder / logging}"]
@@ -114,6 +149,8 @@ class Kafka:
         for n in self._listen:
             config = self.folder / f"server-{n}.properties"
             formatting = [*self._java(), "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(config)]
+            for mechanism in SCRAM if self.secure else ():
+                formatting += ["--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]"]
             result = subprocess.run(formatting, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if result.returncode != 0:
                 raise Failed(f"broker {n} could not format its disk:\n{result.stdout}{result.stderr}")
@@ -123,7 +160,12 @@ class Kafka:
             daemon.wait()
 
     def describe(self):
-        return {"server": f"Apache Kafka {self.jars.version}", "brokers": self.bootstrap()}
+        about = {"server": f"Apache Kafka {self.jars.version}", "brokers": self.bootstrap()}
+        about |= {name.lower(): f"{ADDRESS}:{port}" for name, port in self._guarded.items()}
+        if self.secure:
+            about |= {"ca": str(self._authority.ca), "certificate": str(self._client["crt"])}
+            about |= {"key": str(self._client["key"]), "user": USER, "password": PASSWORD}
+        return about
 
     def tool(self, name, arguments):
         """The command line of a console tool."""

@@ -28,6 +28,7 @@ use crate::{
     fault::{Fault, Kind, Result},
     health::Finding,
     model::{Millis, Offset, Partition, TopicName},
+    vitals::Connections,
 };
 
 /// How often a topic that is not the one it was is asked for before it is believed: a broker that has
@@ -37,6 +38,12 @@ const DOUBT: Duration = Duration::from_millis(300);
 
 /// A topic to ask for where only the brokers are wanted: nothing is created by asking.
 const NO_TOPIC: &str = "howdah_asks_for_brokers";
+
+/// Errors that are heard in one go at most.
+const EARFUL: usize = 64;
+
+/// How often clients that nobody polls are polled.
+const HOUSE: Duration = Duration::from_secs(1);
 
 /// How long a client waits before it asks again who leads a partition.
 const LEARN: Duration = Duration::from_millis(20);
@@ -52,11 +59,11 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     /// What the password's file held when the bus was opened.
     pub(super) password: Option<String>,
-    pub(super) admin: AdminClient<Context>,
     /// For metadata, ends and times.
     asker: BaseConsumer<Context>,
     /// For offsets of groups.
     groups: Mutex<HashMap<String, Arc<BaseConsumer<Context>>>>,
+    pub(super) connections: Arc<Connections>,
     /// Settings of the topics it makes, beside those that follow from the spec: for tests, in which
     /// brokers are to forget at once.
     pub(super) extra: ExtraSettings,
@@ -83,10 +90,20 @@ impl KafkaBus {
         let place = format!("kafka {}", settings.brokers);
         let fault = |error: KafkaError| faults::classify(&place, &error);
         let asking = settings.asking(password.as_deref());
-        let admin = asking.create_with_context(Context::default()).map_err(fault)?;
-        let asker = asking.create_with_context(Context::default()).map_err(fault)?;
+        let connections = Arc::<Connections>::default();
+        let asker = asking.create_with_context(Context::new(Arc::clone(&connections))).map_err(fault)?;
         let groups = Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { settings, password, admin, asker, groups, extra }) })
+        let inner = Arc::new(Inner { settings, password, asker, groups, connections, extra });
+        let house = Arc::downgrade(&inner);
+        let spawned = thread::Builder::new().name("kafka-house".to_owned()).spawn(move || {
+            while let Some(inner) = house.upgrade() {
+                inner.keep_house();
+                drop(inner);
+                thread::sleep(HOUSE);
+            }
+        });
+        spawned.map_err(|error| Fault::io("the thread of the Kafka bus", &error))?;
+        Ok(Self { inner })
     }
 }
 
@@ -106,16 +123,24 @@ impl Inner {
             .unwrap_or_else(|error| Err(Fault::internal(format!("kafka: {error}")).unknown_effect()))
     }
 
+    /// Takes what librdkafka has to say (log, errors, statistics) from clients that nobody polls: it would
+    /// pile up.
+    fn keep_house(&self) {
+        hear(&self.asker);
+        let groups: Vec<_> =
+            self.groups.lock().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect();
+        groups.iter().for_each(|group| hear(group));
+    }
+
     /// The fault of a question that was not answered, with what is wrong with the connection.
     fn unanswered(&self, what: impl std::fmt::Display, error: &KafkaError) -> Fault {
-        // Only a poll brings in what librdkafka has to say of its connections.
-        self.asker.poll(Duration::ZERO);
-        faults::classify(format!("{}: {what}{}", self.describe(), self.asker.context().trouble()), error)
+        hear(&self.asker);
+        self.asker.context().explain(faults::classify(format!("{}: {what}", self.describe()), error))
     }
 
     pub(super) async fn described(self: &Arc<Self>, name: &TopicName) -> Result<Option<Described>> {
         let name = name.clone();
-        self.run(move |inner| identity::describe(inner.admin.inner(), &name, inner.settings.deadline)).await
+        self.run(move |inner| identity::describe(inner.asker.client(), &name, inner.settings.deadline)).await
     }
 
     pub(super) async fn topic(self: &Arc<Self>, name: &TopicName) -> Result<Option<TopicInfo>> {
@@ -124,8 +149,11 @@ impl Inner {
     }
 
     fn find(&self, name: &TopicName) -> Result<Option<TopicInfo>> {
-        let described = identity::describe(self.admin.inner(), name, self.settings.deadline);
-        let described = described.map_err(|fault| fault.at(self.describe()))?;
+        let described = identity::describe(self.asker.client(), name, self.settings.deadline);
+        let described = described.map_err(|fault| {
+            hear(&self.asker);
+            self.asker.context().explain(fault.at(self.describe()))
+        })?;
         Ok(described.map(|Described { id, replicas }| TopicInfo {
             name: name.clone(),
             id,
@@ -199,15 +227,23 @@ impl Inner {
         .await
     }
 
+    /// A client that changes topics. Made for each use: nobody polls what it has to say beside its answers.
+    pub(super) fn admin(&self) -> Result<AdminClient<Context>> {
+        let config = self.settings.asking(self.password.as_deref());
+        let made = config.create_with_context(Context::new(Arc::clone(&self.connections)));
+        made.map_err(|error| faults::classify(self.describe(), &error))
+    }
+
     fn group(&self, name: &str) -> Result<Arc<BaseConsumer<Context>>> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = groups.get(name) {
             return Ok(known.clone());
         }
         let config = self.settings.grouped(self.password.as_deref(), name);
-        let consumer: BaseConsumer<Context> = config
-            .create_with_context(Context::default())
-            .map_err(|error| faults::classify(format!("{}: group {name}", self.describe()), &error))?;
+        let consumer: BaseConsumer<Context> =
+            config
+                .create_with_context(Context::new(Arc::clone(&self.connections)))
+                .map_err(|error| faults::classify(format!("{}: group {name}", self.describe()), &error))?;
         let consumer = Arc::new(consumer);
         groups.insert(name.to_owned(), consumer.clone());
         Ok(consumer)
@@ -224,7 +260,6 @@ impl Inner {
             place.set_offset(At::Offset(i64::try_from(next).unwrap_or(i64::MAX))).map_err(fault)?;
             place.set_metadata(topic.id.to_string());
         }
-        consumer.poll(Duration::ZERO);
         consumer.commit(&list, CommitMode::Sync).map_err(fault)
     }
 
@@ -235,7 +270,6 @@ impl Inner {
         let consumer = self.group(group)?;
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition(topic.name.as_str(), partition.cast_signed());
-        consumer.poll(Duration::ZERO);
         let found = consumer.committed_offsets(list, self.settings.deadline).map_err(fault)?;
         let Some(place) = found.find_partition(topic.name.as_str(), partition.cast_signed()) else { return Ok(None) };
         place.error().map_err(fault)?;
@@ -245,6 +279,15 @@ impl Inner {
             At::Offset(offset) if !foreign => u64::try_from(offset).ok(),
             _ => None,
         })
+    }
+}
+
+/// Takes what librdkafka has to say; a consumer that is assigned nothing has nothing else.
+fn hear(client: &BaseConsumer<Context>) {
+    for _ in 0..EARFUL {
+        if client.poll(Duration::from_millis(1)).is_none() {
+            return;
+        }
     }
 }
 
@@ -263,8 +306,7 @@ impl Bus for KafkaBus {
     }
 
     async fn producer(&self, id: &str) -> Result<Box<dyn Producer>> {
-        let (settings, password) = (self.inner.settings.clone(), self.inner.password.clone());
-        Ok(Box::new(sending::KafkaProducer::open(settings, password, id.to_owned()).await?))
+        Ok(Box::new(sending::KafkaProducer::open(Arc::clone(&self.inner), id.to_owned()).await?))
     }
 
     async fn reader(&self, topic: &TopicInfo, partition: Partition, from: Offset) -> Result<Box<dyn Reader>> {
@@ -305,6 +347,10 @@ impl Bus for KafkaBus {
     async fn committed_offset(&self, group: &str, topic: &TopicInfo, partition: Partition) -> Result<Option<Offset>> {
         let (group, topic) = (group.to_owned(), topic.clone());
         self.inner.run(move |inner| inner.committed(&group, &topic, partition)).await
+    }
+
+    fn connections(&self) -> Option<Arc<Connections>> {
+        Some(Arc::clone(&self.inner.connections))
     }
 
     async fn compare(&self, spec: &TopicSpec) -> Result<Vec<Finding>> {

@@ -9,6 +9,9 @@ use super::Settings;
 /// that it was fenced, which ends an ingester.
 const TRANSACTION_MS: u32 = 300_000;
 
+/// How often a client tells what it has counted. Building and reading that costs about as much as a request.
+const STATISTICS_MS: u32 = 5_000;
+
 impl Settings {
     /// What all clients have in common. `password` is the content of the password's file.
     fn common(&self, password: Option<&str>) -> ClientConfig {
@@ -20,6 +23,7 @@ impl Settings {
             .set("socket.keepalive.enable", "true")
             // A broker that answers nothing is given up well before the caller's own deadline.
             .set("socket.timeout.ms", (self.deadline.as_millis() * 2 / 3).max(1_000).to_string())
+            .set("statistics.interval.ms", STATISTICS_MS.to_string())
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
             // As the default, but one request in flight is enough to notice a broker's return.

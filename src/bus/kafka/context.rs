@@ -1,44 +1,88 @@
-//! What librdkafka tells beside its answers: its log, errors of connections, deliveries.
+//! What librdkafka tells beside its answers: its log, errors of connections, deliveries, statistics.
 
 use std::{
     mem,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rdkafka::{
-    ClientContext, Message, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
+    ClientContext, Message, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
     error::RDKafkaErrorCode, message::DeliveryResult, producer::ProducerContext,
 };
+use tokio::time::Instant;
+
+use crate::{
+    fault::{Domain, Fault, Retry},
+    vitals::Connections,
+};
+
+/// What went wrong with a connection explains what fails within this time after it.
+const EXPLAINS: Duration = Duration::from_secs(30);
 
 /// Of one client.
 #[derive(Default)]
 pub(super) struct Context {
+    /// What the clients of a bus count together.
+    connections: Arc<Connections>,
+    /// What of that this client has told already.
+    told: Mutex<Totals>,
     /// Whether a connection failed since this was last asked.
     disturbed: AtomicBool,
-    /// What the last such failure was.
-    last: Mutex<String>,
+    /// The last such failure.
+    last: Mutex<Option<(Instant, Option<RDKafkaErrorCode>, String)>>,
     /// Records that a producer has sent, by their place in the batch, with their offsets.
     delivered: Mutex<Vec<(usize, Result<i64, RDKafkaErrorCode>)>>,
 }
 
+/// A client's counts since it was made.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    requests: u64,
+    bytes_sent: u64,
+    bytes_received: u64,
+    errors: u64,
+    retries: u64,
+    timeouts: u64,
+    disconnects: u64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Context {
+    pub(super) fn new(connections: Arc<Connections>) -> Self {
+        Self { connections, ..Self::default() }
+    }
+
     /// Whether a connection failed since the last call.
     pub(super) fn was_disturbed(&self) -> bool {
         self.disturbed.swap(false, Ordering::Relaxed)
     }
 
-    /// What the last failure of a connection was, in brackets; empty if there was none.
-    pub(super) fn trouble(&self) -> String {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_empty() { String::new() } else { format!(" ({last})") }
+    /// The fault with what is wrong with the connection, if something is: to librdkafka a wrong password
+    /// is a request that was not answered.
+    pub(super) fn explain(&self, mut fault: Fault) -> Fault {
+        let last = locked(&self.last);
+        let Some((_, code, reason)) = last.as_ref().filter(|(at, ..)| at.elapsed() < EXPLAINS) else { return fault };
+        fault.message = format!("{} ({reason})", fault.message);
+        let refused = matches!(
+            code,
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed | RDKafkaErrorCode::SSL)
+        );
+        if refused && fault.domain == Domain::External {
+            (fault.domain, fault.retry) = (Domain::User, Retry::Backoff);
+        }
+        fault
     }
 
     /// What was delivered or given up since the last call.
     pub(super) fn take_delivered(&self) -> Vec<(usize, Result<i64, RDKafkaErrorCode>)> {
-        mem::take(&mut *self.delivered.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *locked(&self.delivered))
     }
 }
 
@@ -51,7 +95,38 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, reason, "a connection failed");
         self.disturbed.store(true, Ordering::Relaxed);
-        reason.clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
+        let code = error.rdkafka_error_code();
+        // "All brokers are down" says less than what came before it.
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *locked(&self.last) = Some((Instant::now(), code, reason.to_owned()));
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut now = Totals::default();
+        let (mut up, mut slowest_us) = (0, 0);
+        for broker in statistics.brokers.values() {
+            now.requests += broker.tx;
+            now.bytes_sent += broker.txbytes;
+            now.bytes_received += broker.rxbytes;
+            now.errors += broker.txerrs + broker.rxerrs;
+            now.retries += broker.txretries;
+            now.timeouts += broker.req_timeouts;
+            now.disconnects += broker.disconnects.map_or(0, i64::unsigned_abs);
+            up += i64::from(broker.state == "UP" && broker.nodeid >= 0);
+            slowest_us = slowest_us.max(broker.rtt.as_ref().map_or(0, |window| window.p99));
+        }
+        let before = mem::replace(&mut *locked(&self.told), now);
+        let counts = &self.connections;
+        counts.requests.add(now.requests.saturating_sub(before.requests));
+        counts.bytes_sent.add(now.bytes_sent.saturating_sub(before.bytes_sent));
+        counts.bytes_received.add(now.bytes_received.saturating_sub(before.bytes_received));
+        counts.errors.add(now.errors.saturating_sub(before.errors));
+        counts.retries.add(now.retries.saturating_sub(before.retries));
+        counts.timeouts.add(now.timeouts.saturating_sub(before.timeouts));
+        counts.disconnects.add(now.disconnects.saturating_sub(before.disconnects));
+        counts.brokers_up.set(up);
+        counts.round_trip_us.set(slowest_us);
     }
 }
 
@@ -65,6 +140,6 @@ impl ProducerContext for Context {
             Ok(message) => Ok(message.offset()),
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
         };
-        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).push((place, outcome));
+        locked(&self.delivered).push((place, outcome));
     }
 }

@@ -207,7 +207,8 @@ impl Polling {
         }
         let fault = |error: KafkaError| faults::classify(self.place(), &error);
         let config = self.inner.settings.reading(self.inner.password.as_deref());
-        let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(fault)?;
+        let consumer: BaseConsumer<Context> =
+            config.create_with_context(Context::new(Arc::clone(&self.inner.connections))).map_err(fault)?;
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(self.topic.name.as_str(), self.partition.cast_signed(), At::Offset(at))
             .map_err(fault)?;

@@ -10,7 +10,12 @@
 //! has happened and nothing will: whoever opens the id next aborts what is open. A commit without a
 //! clear answer is unknown.
 
-use std::{collections::HashMap, sync::mpsc, thread, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rdkafka::{
@@ -22,7 +27,7 @@ use rdkafka::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Settings, context::Context, faults};
+use super::{bus::Inner, context::Context, faults};
 use crate::{
     bus::{Outgoing, Producer},
     fault::{Fault, Kind, Result},
@@ -31,6 +36,12 @@ use crate::{
 
 /// A commit that takes longer may have a request on its way that comes late.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// How long what librdkafka has to say is listened to.
+const HEAR: Duration = Duration::from_millis(5);
+
+/// How often a producer that sends nothing is polled.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// How long giving up a transaction may take. That it fails costs nothing: see the module's text.
 const ABORT: Duration = Duration::from_secs(3);
@@ -52,10 +63,10 @@ pub(super) struct KafkaProducer {
 
 impl KafkaProducer {
     /// Opens the id, which fences its former holder.
-    pub(super) async fn open(settings: Settings, password: Option<String>, id: String) -> Result<Self> {
+    pub(super) async fn open(inner: Arc<Inner>, id: String) -> Result<Self> {
         let (commands, queue) = mpsc::channel();
         let (opened, answer) = oneshot::channel();
-        let thread = move || match Transactions::open(&settings, password.as_deref(), &id) {
+        let thread = move || match Transactions::open(&inner, &id) {
             Ok(mut transactions) => {
                 if opened.send(Ok(())).is_ok() {
                     transactions.serve(&queue);
@@ -89,6 +100,12 @@ impl Producer for KafkaProducer {
     }
 }
 
+/// The fault with what is wrong with the producer's connections.
+fn explained(producer: &BaseProducer<Context>, fault: Fault) -> Fault {
+    producer.poll(HEAR);
+    producer.context().explain(fault)
+}
+
 /// What the thread has.
 struct Transactions {
     id: String,
@@ -101,26 +118,29 @@ struct Transactions {
 }
 
 impl Transactions {
-    fn open(settings: &Settings, password: Option<&str>, id: &str) -> Result<Self> {
-        let place = format!("kafka {}: producer {id}", settings.brokers);
-        let config = settings.sending(password, id);
+    fn open(inner: &Inner, id: &str) -> Result<Self> {
+        let place = format!("{}: producer {id}", inner.describe());
+        let config = inner.settings.sending(inner.password.as_deref(), id);
+        let context = Context::new(Arc::clone(&inner.connections));
         let producer: BaseProducer<Context> =
-            config.create_with_context(Context::default()).map_err(|error| faults::classify(&place, &error))?;
-        producer.init_transactions(settings.deadline).map_err(|error| {
-            let trouble = producer.context().trouble();
-            faults::classify(format!("{place}{trouble}"), &error)
-        })?;
+            config.create_with_context(context).map_err(|error| faults::classify(&place, &error))?;
+        producer
+            .init_transactions(inner.settings.deadline)
+            .map_err(|error| explained(&producer, faults::classify(&place, &error)))?;
         producer.context().was_disturbed();
-        let (id, deadline) = (place, settings.deadline);
+        let (id, deadline) = (place, inner.settings.deadline);
         Ok(Self { id, deadline, producer, partitions: HashMap::new(), spent: None })
     }
 
     fn serve(&mut self, queue: &mpsc::Receiver<Sending>) {
-        // Between sends nothing has to be polled: a producer without records in flight has no events
-        // but its log, which waits.
-        while let Ok(Sending { records, answer }) = queue.recv() {
-            // Who asked may have stopped waiting; it is done all the same.
-            let _ = answer.send(self.send(&records));
+        loop {
+            match queue.recv_timeout(IDLE) {
+                // Who asked may have stopped waiting; it is done all the same.
+                Ok(Sending { records, answer }) => drop(answer.send(self.send(&records))),
+                // What librdkafka has to say would pile up.
+                Err(mpsc::RecvTimeoutError::Timeout) => self.producer.poll(HEAR),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
         }
     }
 
@@ -201,20 +221,18 @@ impl Transactions {
                 let offset = outcome.map_err(|code| {
                     // It may be gone for good, or grown: ask anew next time.
                     self.partitions.remove(&record.topic);
-                    let (fatal, trouble) = (self.producer.client().fatal_error(), self.producer.context().trouble());
-                    let place = format!("{}: {}-{}{trouble}", self.id, record.topic, record.partition);
-                    match fatal {
+                    let place = format!("{}: {}-{}", self.id, record.topic, record.partition);
+                    match self.producer.client().fatal_error() {
                         Some((code, words)) => faults::of_code(place, code, &words),
-                        None => faults::of_code(place, code, &code.to_string()),
+                        None => self.producer.context().explain(faults::of_code(place, code, &code.to_string())),
                     }
                 })?;
                 offsets[place] = u64::try_from(offset).unwrap_or_default();
                 missing -= 1;
             }
             if Instant::now() > end {
-                let trouble = self.producer.context().trouble();
-                let text = format!("{}: {missing} records unanswered after {:?}{trouble}", self.id, self.deadline);
-                return Err(Fault::external(text));
+                let text = format!("{}: {missing} records unanswered after {:?}", self.id, self.deadline);
+                return Err(explained(&self.producer, Fault::external(text)));
             }
         }
         Ok(offsets)
@@ -297,8 +315,8 @@ impl Transactions {
     /// What sends after this one are told. It is not certain that nothing of them would happen only
     /// in so far as the holder has to read back.
     fn replaced(&self, why: &str) -> Fault {
-        let trouble = self.producer.context().trouble();
-        Fault::external(format!("{}: {why}{trouble}: to be opened anew", self.id)).unknown_effect()
+        let fault = Fault::external(format!("{}: {why}: to be opened anew", self.id));
+        explained(&self.producer, fault).unknown_effect()
     }
 
     fn fenced_or(&self, why: &str, error: &KafkaError) -> Fault {
@@ -308,8 +326,7 @@ impl Transactions {
 
     /// An error after which librdkafka's producer is of no use.
     fn spend(&mut self, error: &KafkaError) -> Fault {
-        let trouble = self.producer.context().trouble();
-        let fault = faults::classify(format!("{}{trouble}", self.id), error);
+        let fault = explained(&self.producer, faults::classify(&self.id, error));
         let later = if fault.kind == Kind::Fenced { fault.clone() } else { self.replaced("a transaction failed") };
         self.spent = Some(later);
         fault

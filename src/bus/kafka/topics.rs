@@ -86,7 +86,7 @@ impl Inner {
         for (key, value) in &config {
             topic = topic.set(key, value);
         }
-        let results = self.admin.create_topics([&topic], &self.options()).await;
+        let results = self.admin()?.create_topics([&topic], &self.options()).await;
         let results = results.map_err(|error| faults::classify(&place, &error).unknown_effect())?;
         for result in results {
             match result {
@@ -196,7 +196,7 @@ impl Inner {
     pub(super) async fn topic_settings(&self, name: &TopicName) -> Result<HashMap<String, String>> {
         let place = format!("{}: settings of topic {name}", self.describe());
         let resource = ResourceSpecifier::Topic(name.as_str());
-        let answer = self.admin.describe_configs([&resource], &self.options()).await;
+        let answer = self.admin()?.describe_configs([&resource], &self.options()).await;
         let answer = answer.map_err(|error| faults::classify(&place, &error))?;
         let mut settings = HashMap::new();
         for resource in answer {
@@ -210,7 +210,7 @@ impl Inner {
     /// See [`Bus::delete_topic`](crate::bus::Bus::delete_topic).
     pub(super) async fn delete_topic(self: &Arc<Self>, name: &TopicName) -> Result<()> {
         let place = format!("{}: topic {name}", self.describe());
-        let results = self.admin.delete_topics(&[name.as_str()], &self.options()).await;
+        let results = self.admin()?.delete_topics(&[name.as_str()], &self.options()).await;
         for result in results.map_err(|error| faults::classify(&place, &error).unknown_effect())? {
             match result {
                 Ok(_) => {}

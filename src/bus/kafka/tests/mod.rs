@@ -1,6 +1,7 @@
 //! The Kafka bus against real brokers.
 
 mod cluster;
+mod security;
 
 use std::{sync::LazyLock, time::Duration};
 
