@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows howdah at work, `make test` proves it.
 
-.PHONY: demo test bench format tools
+.PHONY: demo test compat bench format tools
 
 # The pipeline on recorded edits, with a live view. Ends with Ctrl-C.
 demo: tools
@@ -10,6 +10,11 @@ demo: tools
 test: tools
 	@tests/tools
 	@tests/run
+
+# The same on the oldest servers that are promised: see the README's "Tested with".
+compat: tools
+	@tests/tools
+	@tests/compat
 
 # The figures of the README, measured on this machine.
 bench: tools

@@ -22,6 +22,7 @@ from .hdfs import VERSION as HADOOP
 from .kafka import VERSION as KAFKA
 from .kafka import Kafka
 from .processes import Failed, die_with_parent
+from .zookeeper import OldKafka
 
 # A console tool that has not ended by then hangs.
 TOOL_SECONDS = 120
@@ -127,8 +128,9 @@ def main():
     if asked.kind == "prepare":
         return prepare()
     if asked.kind == "kafka":
+        kind = OldKafka if asked.version.startswith("2.") else Kafka
         sizes = {"settings": asked.set, "secure": asked.secure}
-        return serve(lambda folder: Kafka(folder, asked.brokers, asked.version, **sizes))
+        return serve(lambda folder: kind(folder, asked.brokers, asked.version, **sizes))
     return serve(lambda folder: Hdfs(folder, asked.datanodes, asked.ha, asked.version, settings=asked.set))
 
 

@@ -43,6 +43,7 @@ impl Servers {
         let mut process = Command::new("python3")
             .args(["-B", "-m", "servers"])
             .args(arguments)
+            .args(version_of(arguments[0]).iter().flat_map(|version| ["--version", version]))
             .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -86,6 +87,16 @@ impl Servers {
         assert!(answer.get("ok").is_some(), "{order}: {answer}");
         answer["ok"].take()
     }
+}
+
+/// Another version of these servers than the usual one, for `make compat`.
+#[allow(clippy::disallowed_methods, reason = "a test's own switches, which no configuration has")]
+fn version_of(servers: &str) -> Option<String> {
+    std::env::var(match servers {
+        "kafka" => "HOWDAH_TEST_KAFKA",
+        _ => "HOWDAH_TEST_HADOOP",
+    })
+    .ok()
 }
 
 impl Control {

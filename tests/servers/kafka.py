@@ -39,11 +39,15 @@ class Kafka:
     """A cluster in a folder; broker 1, 2 … are the daemons "1", "2" …"""
 
     kinds = ("kafka",)
+    jar_set, tools, started = "kafka", TOOLS, "Kafka Server started"
+    # Topics are made of segments, whose size is bounded in newer versions; this is the key without bound.
+    logging_option = "-Dlog4j2.configurationFile="
+    small_segments = "internal.segment.bytes"
 
     def __init__(self, folder, brokers=1, version=VERSION, archiving=False, settings=(), secure=False):
         self.folder, self.archiving, self.secure = folder, archiving, secure
         self._extra = dict(setting.split("=", 1) for setting in settings)
-        self.jars = Jars("kafka", version)
+        self.jars = Jars(self.jar_set, version)
         self.jars.fetch()
         ports = Ports()
         self._ports = ports
@@ -55,11 +59,14 @@ class Kafka:
             self._authority = Authority(folder / "secrets")
             self._server, self._client = self._authority.certify("server"), self._authority.certify("client")
         self._hosts = hosts_file(folder / "hosts", [ADDRESS])
-        properties(folder / "log4j2.properties", LOGGING)
-        properties(folder / "log4j2-tools.properties", LOGGING | {"rootLogger.level": "WARN"})
+        self._prepare_logging()
         for n in numbers:
             self._configure(n)
         self.daemons = {str(n): self._daemon(n) for n in numbers}
+
+    def _prepare_logging(self):
+        properties(self.folder / "log4j2.properties", LOGGING)
+        properties(self.folder / "log4j2-tools.properties", LOGGING | {"rootLogger.level": "WARN"})
 
     def bootstrap(self):
         return ",".join(f"{ADDRESS}:{port}" for port in self._listen.values())
@@ -68,16 +75,7 @@ class Kafka:
         brokers = len(self._listen)
         copies = min(brokers, 3)
         in_sync = 2 if copies == 3 else 1
-        voters = ",".join(f"{k}@{ADDRESS}:{port}" for k, port in self._control.items())
-        listener = f"PLAINTEXT://{ADDRESS}:{self._listen[n]}"
-        values = {
-            "process.roles": "broker,controller",
-            "node.id": n,
-            "controller.quorum.voters": voters,
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"{listener},CONTROLLER://{ADDRESS}:{self._control[n]}",
-            "advertised.listeners": listener,
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        values = self._role(n) | {
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": self.folder / f"data-{n}",
             "default.replication.factor": copies,
@@ -106,6 +104,20 @@ class Kafka:
             values |= self._secured(values)
         properties(self.folder / f"server-{n}.properties", values | self._extra)
 
+    def _role(self, n):
+        """What makes a node a broker and a controller."""
+        voters = ",".join(f"{k}@{ADDRESS}:{port}" for k, port in self._control.items())
+        listener = f"PLAINTEXT://{ADDRESS}:{self._listen[n]}"
+        return {
+            "process.roles": "broker,controller",
+            "node.id": n,
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"{listener},CONTROLLER://{ADDRESS}:{self._control[n]}",
+            "advertised.listeners": listener,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        }
+
     def _secured(self, values):
         """What is different with listeners for TLS and for users beside the plain one."""
         guarded = [f"{name}://{ADDRESS}:{port}" for name, port in self._guarded.items()]
@@ -130,7 +142,7 @@ class Kafka:
         return secured
 
     def _java(self, heap="256m", archiving=False, logging="log4j2-tools.properties"):
-        settings = [f"-Dlog4j2.configurationFile={self.folder / logging}"]
+        settings = [f"{self.logging_option}{self.folder / logging}"]
         return self.jars.command("kafka", heap, self._hosts, archiving=archiving, settings=settings)
 
     def _daemon(self, n):
@@ -141,11 +153,18 @@ class Kafka:
             return [*java, "kafka.Kafka", str(config)]
 
         def ready(daemon):
-            return answers(ADDRESS, self._listen[n]) and daemon.said("Kafka Server started")
+            return answers(ADDRESS, self._listen[n]) and daemon.said(self.started.format(n=n))
 
         return Daemon(str(n), command, self.folder, ready)
 
     def start(self):
+        self._format()
+        for daemon in self.daemons.values():
+            daemon.launch()
+        for daemon in self.daemons.values():
+            daemon.wait()
+
+    def _format(self):
         for n in self._listen:
             config = self.folder / f"server-{n}.properties"
             formatting = [*self._java(), "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(config)]
@@ -154,13 +173,10 @@ class Kafka:
             result = subprocess.run(formatting, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if result.returncode != 0:
                 raise Failed(f"broker {n} could not format its disk:\n{result.stdout}{result.stderr}")
-        for daemon in self.daemons.values():
-            daemon.launch()
-        for daemon in self.daemons.values():
-            daemon.wait()
 
     def describe(self):
         about = {"server": f"Apache Kafka {self.jars.version}", "brokers": self.bootstrap()}
+        about["small_segments"] = self.small_segments
         about |= {name.lower(): f"{ADDRESS}:{port}" for name, port in self._guarded.items()}
         if self.secure:
             about |= {"ca": str(self._authority.ca), "certificate": str(self._client["crt"])}
@@ -169,6 +185,6 @@ class Kafka:
 
     def tool(self, name, arguments):
         """The command line of a console tool."""
-        if name not in TOOLS:
-            raise Failed(f"no tool {name!r}, there are: {', '.join(TOOLS)}")
-        return [*self._java(), TOOLS[name], "--bootstrap-server", self.bootstrap(), *arguments]
+        if name not in self.tools:
+            raise Failed(f"no tool {name!r}, there are: {', '.join(self.tools)}")
+        return [*self._java(), self.tools[name], "--bootstrap-server", self.bootstrap(), *arguments]

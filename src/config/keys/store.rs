@@ -51,7 +51,7 @@ fn options(section: &mut Section<'_>) -> Option<Settings> {
     let plain = Settings::plain("");
     let conf = section.key("conf_dir", "the folder of core-site.xml and hdfs-site.xml; if empty, $HADOOP_CONF_DIR");
     let conf = conf.parse(clusters::FOLDER_OR_NONE, clusters::folder_or_none).or(None);
-    let user = section.key("user", "as whom, without Kerberos; if empty, $HADOOP_USER_NAME or who the process is");
+    let user = section.key("user", "as whom; if empty, $HADOOP_USER_NAME or who the process is");
     let user = user.parse(clusters::USER_OR_NONE, clusters::user_or_none).or(None);
     let replication = section.key("replication", "copies of each block; without it as the cluster has it");
     let replication = replication.integer(1..=512).optional();

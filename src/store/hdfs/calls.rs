@@ -156,11 +156,6 @@ fn connect(settings: &Settings, io: &Handle) -> Result<Client> {
     if let Some(user) = &settings.user {
         builder = builder.with_user(user);
     }
-    if let Some(kerberos) = &settings.kerberos {
-        builder = builder
-            .with_kerberos_principal(&kerberos.principal)
-            .with_kerberos_keytab(kerberos.keytab.display().to_string());
-    }
     builder.build().map_err(|error: HdfsError| Fault::user(format!("{place}: {error}")))
 }
 

@@ -29,6 +29,6 @@ mod tests;
 #[cfg(feature = "hdfs")]
 mod writer;
 
-pub use settings::{Durability, Kerberos, Settings};
+pub use settings::{Durability, Settings};
 #[cfg(feature = "hdfs")]
 pub use store::HdfsStore;

@@ -12,15 +12,6 @@ pub enum Durability {
     Hsync,
 }
 
-/// Who we are, by Kerberos.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Kerberos {
-    /// `howdah/host@REALM`.
-    pub principal: String,
-    /// The file with its key.
-    pub keytab: PathBuf,
-}
-
 /// What the HDFS store is told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -28,7 +19,7 @@ pub struct Settings {
     pub url: String,
     /// The folder of these two files; `None`: that of the environment's `HADOOP_CONF_DIR`, if any.
     pub conf_dir: Option<PathBuf>,
-    /// As whom, without Kerberos; `None`: `HADOOP_USER_NAME`, or who the process is.
+    /// As whom; `None`: `HADOOP_USER_NAME`, or who the process is.
     pub user: Option<String>,
     /// Copies of each block; `None`: as the cluster has it.
     pub replication: Option<u32>,
@@ -45,8 +36,6 @@ pub struct Settings {
     /// How long a DataNode may be silent in a transfer before another is asked. A small part of the
     /// deadline, so that some can be tried in it.
     pub datanode_timeout: Duration,
-    /// Kerberos, where the cluster demands it.
-    pub kerberos: Option<Kerberos>,
 }
 
 impl Settings {
@@ -63,7 +52,6 @@ impl Settings {
             folder_mode: 0o755,
             deadline: Duration::from_secs(10),
             datanode_timeout: Duration::from_secs(3),
-            kerberos: None,
         }
     }
 }

@@ -27,7 +27,8 @@ struct Subject {
 fn subject(servers: &Servers) -> Subject {
     let mut settings = Settings::plain(servers.about("brokers"));
     settings.identity_every = Duration::from_secs(1);
-    let bus = KafkaBus::with_extra(settings, forgetful).unwrap();
+    let extra = if servers.about("small_segments") == "segment.bytes" { old_forgetful } else { forgetful };
+    let bus = KafkaBus::with_extra(settings, extra).unwrap();
     Subject { bus, suffix: format!("{:08x}", fastrand::u32(..)) }
 }
 
@@ -40,6 +41,12 @@ fn forgetful(spec: &TopicSpec) -> Vec<(&'static str, String)> {
         Cleanup::Compact => 200,
     };
     vec![("internal.segment.bytes", bytes.to_string()), ("min.cleanable.dirty.ratio", "0.001".to_owned())]
+}
+
+/// The same for brokers that bound the size otherwise.
+fn old_forgetful(spec: &TopicSpec) -> Vec<(&'static str, String)> {
+    let rename = |(key, value)| (if key == "internal.segment.bytes" { "segment.bytes" } else { key }, value);
+    forgetful(spec).into_iter().map(rename).collect()
 }
 
 #[async_trait]
