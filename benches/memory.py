@@ -148,4 +148,5 @@ def backlog(binary: Path, folder: Path, number: int) -> None:
         sys.exit(f"{records:,} of {number:,} records are in the archive")
 
 
-main()
+if __name__ == "__main__":
+    main()

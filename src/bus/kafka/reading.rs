@@ -153,7 +153,8 @@ impl Polling {
         while !self.outbox.is_closed() {
             match self.poll(&consumer) {
                 Ok(()) => refused = 0,
-                Err(KafkaError::MessageConsumption(code)) if faults::passes(code) => {
+                // Also a broker that has not heard of a new topic yet: the others tell whether there is one.
+                Err(KafkaError::MessageConsumption(code)) if faults::passes(code) || faults::is_ignorance(code) => {
                     if self.looked.elapsed() >= ASK_AGAIN {
                         self.look()?;
                     }

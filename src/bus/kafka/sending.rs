@@ -37,6 +37,11 @@ use crate::{
 /// A commit that takes longer may have a request on its way that comes late.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// How often, and how long after each other, brokers are asked for a partition before it is refused: one
+/// may not have heard of a new topic yet.
+const DOUBTS: u32 = 10;
+const DOUBT: Duration = Duration::from_millis(100);
+
 /// How long what librdkafka has to say is listened to.
 const HEAR: Duration = Duration::from_millis(5);
 
@@ -192,18 +197,32 @@ impl Transactions {
             if self.partitions.get(&record.topic).is_some_and(|&known| record.partition < known) {
                 continue;
             }
-            let place = format!("{}: topic {}", self.id, record.topic);
-            let metadata = self.producer.client().fetch_metadata(Some(record.topic.as_str()), self.deadline);
-            let metadata = metadata.map_err(|error| faults::classify(&place, &error))?;
-            let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
-            let count = topic.map_or(0, |topic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX));
+            let mut count = 0;
+            for doubt in 0..DOUBTS {
+                count = self.num_partitions(&record.topic)?;
+                if record.partition < count {
+                    break;
+                }
+                if doubt + 1 < DOUBTS {
+                    thread::sleep(DOUBT);
+                }
+            }
             if record.partition >= count {
-                let text = format!("{place} has no partition {} (it has {count})", record.partition);
-                return Err(Fault::user(text));
+                let (place, partition) = (format!("{}: topic {}", self.id, record.topic), record.partition);
+                return Err(Fault::user(format!("{place} has no partition {partition} (it has {count})")));
             }
             self.partitions.insert(record.topic.clone(), count);
         }
         Ok(())
+    }
+
+    /// How many partitions a topic has, as one of the brokers knows it; 0 without the topic.
+    fn num_partitions(&self, topic: &TopicName) -> Result<u32> {
+        let metadata = self.producer.client().fetch_metadata(Some(topic.as_str()), self.deadline);
+        let fault = |error| explained(&self.producer, faults::classify(format!("{}: topic {topic}", self.id), &error));
+        let metadata = metadata.map_err(fault)?;
+        let topic = metadata.topics().first().filter(|topic| topic.error().is_none());
+        Ok(topic.map_or(0, |topic| u32::try_from(topic.partitions().len()).unwrap_or(u32::MAX)))
     }
 
     /// Sends the records and waits until every one is on the brokers, still open to be given up.

@@ -1,0 +1,105 @@
+"""CPU seconds and peak memory of each stage of `pipelines/wikimedia.toml` on a real Kafka and HDFS, started here.
+
+    cluster.py HOWDAH [--events 2000000]
+
+HOWDAH is the release binary. One after the other, each in a process of its own: collecting and ingesting
+from a source that gives all it has at once; archiving that from Kafka to HDFS; counting one table of it. A
+figure is of the whole process, user and system time, until it has nothing more to do. The servers share
+the machine and are not counted. Needs 5 GB of disk in $TMPDIR for each million. Ends with exit code 1 if a
+record is missing at the end.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from memory import PIPELINE, PER_COPY, ROOT, Process, make, say, serve
+
+NOBODY = "http://127.0.0.1:9/"
+
+
+class Servers:
+    """A cluster of `tests/servers`, ended with the block."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-B", "-m", "servers", *arguments]
+        self.child = subprocess.Popen(
+            command, cwd=ROOT / "tests", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.about = json.loads(self.child.stdout.readline())
+        if "failed" in self.about:
+            sys.exit(self.about["failed"])
+
+    def __enter__(self) -> dict:
+        return self.about
+
+    def __exit__(self, *_: object) -> None:
+        self.child.stdin.close()
+        self.child.wait()
+
+
+def stages(folder: Path) -> dict[str, Path]:
+    """The shipped pipeline in pieces: what collects, what archives, what counts one table."""
+    whole = PIPELINE.read_text()
+    head, rest = whole.split("# Events are on disk before they count.", 1)
+    collect, rest = ("# Events are on disk before they count." + rest).split("# The events as they came", 1)
+    archive, rest = rest.split("# A Delta table with the columns", 1)
+    table, _ = rest.split("# A second table over the same topic", 1)
+    parts = {"collect": collect, "archive": "# The events" + archive, "table": "# A Delta table" + table}
+    files = {name: folder / f"{name}.toml" for name in parts}
+    for name, text in parts.items():
+        files[name].write_text(head + text)
+    return files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("howdah", type=Path)
+    parser.add_argument("--events", type=int, default=2_000_000)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="howdah-cluster-") as made, Servers("kafka") as kafka:
+        with Servers("hdfs") as hdfs:
+            measure(asked.howdah.absolute(), Path(made), asked.events, kafka, hdfs)
+
+
+def measure(binary: Path, folder: Path, number: int, kafka: dict, hdfs: dict) -> None:
+    events = make(folder, number)
+    number = -(-number // PER_COPY) * PER_COPY
+    say(f"{kafka['server']}, {hdfs['server']}, {number:,} events of {events.stat().st_size / number:.0f} bytes")
+    environment = {
+        "HOWDAH_DATA": folder / "data",
+        "HOWDAH_CONTACT": "bench@example.org",
+        "KAFKA_BROKERS": kafka["brokers"],
+        "HDFS_URL": hdfs["url"],
+        "HADOOP_CONF_DIR": hdfs["conf"],
+    }
+    pieces = stages(folder)
+    for name, pipeline in pieces.items():
+        server, url = serve(binary, events, 0) if name == "collect" else (None, NOBODY)
+        begun = time.monotonic()
+        with Process(binary, "run", pipeline, **environment, WIKIMEDIA_URL=url) as howdah:
+            cpu = howdah.run_idle(1)
+            peak, took = howdah.peak_mb(), time.monotonic() - begun - 10
+            howdah.end()
+        if server:
+            server.__exit__()
+        rate, each = number / took / 1000, cpu / number * 1e6
+        say(f"{name}: {each:.1f} CPU s per million, {peak:.0f} MB, about {rate:.0f} k a second")
+    shown = subprocess.run(
+        [binary, "archive", "verify", pieces["archive"]],
+        env={**os.environ, **{key: str(value) for key, value in environment.items()}},
+        text=True,
+        capture_output=True,
+    )
+    records = int(re.search(r"([\d,]+) lines", shown.stdout)[1].replace(",", "")) if shown.returncode == 0 else 0
+    if records != number:
+        sys.exit(f"{records:,} of {number:,} records are in the archive\n{shown.stdout}{shown.stderr}")
+
+
+main()
