@@ -1,18 +1,20 @@
 //! Commands that people type on a cluster, and what other programs say of what lies there.
 
+use std::process::Command;
+
 use super::stand::{Case, Clusters};
-use crate::process::harness::finish;
+use crate::process::harness::{finish, read_on_hdfs};
 
 #[test]
 fn people_and_other_programs_find_their_way() {
     let clusters = Clusters::start();
-    let case = Case::new(&clusters, "commands", 1, 0.0);
+    let case = Case::new(&clusters, "commands", 3, 0.0);
     topics_and_doctor(&case);
     let mut howdah = case.start();
     case.await_records(&mut howdah, case.served.total);
     howdah.terminate_in_order();
-    case.judge();
-    other_programs(&case);
+    let edits = case.judge();
+    other_programs(&case, edits);
 }
 
 fn said(case: &Case<'_>, arguments: &[&str], expected: i32) -> String {
@@ -73,7 +75,7 @@ fn topics_and_doctor(case: &Case<'_>) {
 }
 
 /// The archive as Hadoop reads it, the topic as Kafka's own consumer does, the group as its tool shows it.
-fn other_programs(case: &Case<'_>) {
+fn other_programs(case: &Case<'_>, edits: u64) {
     let hdfs = &case.clusters.hdfs;
     let total = usize::try_from(case.served.total).unwrap();
     for command in ["-cat", "-text"] {
@@ -81,7 +83,18 @@ fn other_programs(case: &Case<'_>) {
         assert!(read.ok, "{}", read.errors);
         assert_eq!(read.output.lines().count(), total, "hdfs dfs {command}");
     }
+    let table = format!("{}/wiki_edits_minute", case.aggregates());
+    let seen = read_on_hdfs(hdfs.about("url"), hdfs.about("conf"), &case.archive(), &table);
+    println!("read on HDFS by Spark and deltalake: {seen}");
+    assert_eq!(seen["spark"]["lines"], case.served.total, "{seen}");
+    assert_eq!((&seen["spark"]["edits"], &seen["deltalake"]["edits"]), (&edits.into(), &edits.into()), "{seen}");
+    let plain = seen["spark"]["plain"].as_u64().unwrap();
+    assert!(plain > 0 && plain < edits, "plain readers see the final hours: {seen}");
+
     let kafka = &case.clusters.kafka;
+    let kcat = ["-q", "-C", "-e", "-t", case.name, "-X", "isolation.level=read_committed", "-f", "%o\n"];
+    let (code, out, err) = finish(Command::new("kcat").args(["-b", kafka.about("brokers")]).args(kcat));
+    assert!(code == 0 && out.lines().count() == total, "kcat: {err}");
     let count = case.served.total.to_string();
     let consumer = ["--topic", case.name, "--from-beginning", "--isolation-level", "read_committed"];
     let read = kafka.tool("consumer", &[&consumer[..], &["--max-messages", &count]].concat(), "");

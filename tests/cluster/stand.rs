@@ -213,8 +213,9 @@ impl<'c> Case<'c> {
         format!("/user/bigdata/aggregates/{}", self.name)
     }
 
-    /// Every event is in the archive once, in order, and the table says what they say.
-    pub fn judge(&self) {
+    /// Every event is in the archive once, in order, and the table says what they say; answers with how
+    /// many edits the table has counted.
+    pub fn judge(&self) -> u64 {
         let here = self.fetch();
         let folder = |path: &Path| path.to_str().unwrap().to_owned();
         let archive = folder(&here.join("raw").join(self.name));
@@ -222,8 +223,10 @@ impl<'c> Case<'c> {
         let topic = ["archive", "--topic", self.name, "--partitions", "1", "--key", "none"];
         judge_folder(&topic, &self.events, &["--archive", &archive]);
         // A killed process leaves files that no commit names; they go after the table's `history`.
-        judge_folder(&["table", "--ended"], &self.events, &["--table", &table]);
+        let said = judge_folder(&["table", "--ended"], &self.events, &["--table", &table]);
         self.verify();
+        let edits = said.rsplit("edits ").next().unwrap_or_default();
+        edits.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or_else(|_| panic!("{said}"))
     }
 
     /// howdah's own proof, against the bus.

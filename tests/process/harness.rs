@@ -297,17 +297,28 @@ pub fn judge_table_with_leftovers(events: &Path, data: &Path) {
     judge(&["table"], events, &["--table", at.to_str().unwrap()], &[]);
 }
 
-/// Judges folders, wherever they come from.
+/// Judges folders, wherever they come from; answers with what the judge said.
 #[track_caller]
-pub fn judge_folder(known: &[&str], events: &Path, place: &[&str]) {
-    judge(known, events, place, &[]);
+pub fn judge_folder(known: &[&str], events: &Path, place: &[&str]) -> String {
+    judge(known, events, place, &[])
+}
+
+/// What Spark and Python's deltalake see of an archive and a table on HDFS.
+#[track_caller]
+pub fn read_on_hdfs(url: &str, conf: &str, archive: &str, table: &str) -> serde_json::Value {
+    let mut reading = Command::new(&*PYTHON);
+    reading.arg(repository("tests/judge/on_hdfs.py")).args([url, archive, table]).env("HADOOP_CONF_DIR", conf);
+    let (code, out, err) = finish(&mut reading);
+    assert_eq!(code, 0, "{out}{err}");
+    serde_json::from_str(out.lines().last().unwrap_or_default()).unwrap()
 }
 
 #[track_caller]
-fn judge(known: &[&str], events: &Path, place: &[&str], more: &[&str]) {
+fn judge(known: &[&str], events: &Path, place: &[&str], more: &[&str]) -> String {
     let arguments = [known, &["--events", events.to_str().unwrap()], place, more].concat();
     let (code, out, err) = python("tests/judge/judge.py", &arguments);
     assert_eq!(code, 0, "{arguments:?}\n{out}{err}");
+    out
 }
 
 /// The shipped pipeline with some of its values changed.

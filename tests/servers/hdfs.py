@@ -69,12 +69,10 @@ class Hdfs:
         names = [f"jn-{n}" for n in range(1, 4) if ha]
         names += [f"nn-{n}" for n in range(1, 3 if ha else 2)]
         names += [f"dn-{n}" for n in range(1, datanodes + 1)]
-        # An address for each DataNode: two at one address are one to the NameNode's placement.
-        self._address = {name: f"127.0.0.{10 + int(name[3:])}" if name[:2] == "dn" else ADDRESS for name in names}
-        self._rpc = {name: f"{self._address[name]}:{self._ports.take(self._address[name])}" for name in names}
-        self._http = {name: f"{self._address[name]}:{self._ports.take(self._address[name])}" for name in names}
-        self._data = {name: f"{self._address[name]}:{self._ports.take(self._address[name])}" for name in names}
-        self._hosts = hosts_file(folder / "hosts", sorted(set(self._address.values())))
+        self._rpc = {name: f"{ADDRESS}:{self._ports.take()}" for name in names}
+        self._http = {name: f"{ADDRESS}:{self._ports.take()}" for name in names}
+        self._data = {name: f"{ADDRESS}:{self._ports.take()}" for name in names}
+        self._hosts = hosts_file(folder / "hosts", [ADDRESS])
         self.conf = self._configure("client")
         self.daemons = {name: self._daemon(name) for name in names}
 
@@ -99,8 +97,6 @@ class Hdfs:
             "dfs.replication": min(datanodes, 3),
             "dfs.blocksize": 64 << 20,
             "dfs.namenode.fs-limits.min-block-size": 4096,
-            "dfs.client.use.datanode.hostname": "true",
-            "dfs.datanode.use.datanode.hostname": "true",
             "dfs.namenode.datanode.registration.ip-hostname-check": "false",
             "dfs.namenode.safemode.extension": 0,
             "dfs.namenode.safemode.min.datanodes": 0,
@@ -127,7 +123,8 @@ class Hdfs:
         elif kind == "dn":
             values |= {
                 "dfs.datanode.data.dir": f"file://{self.folder}/data-{name}",
-                "dfs.datanode.hostname": self._address[name],
+                # A name would be looked up by clients that know nothing of the servers' own hosts file.
+                "dfs.datanode.hostname": ADDRESS,
                 "dfs.datanode.address": self._data[name],
                 "dfs.datanode.http.address": self._http[name],
                 "dfs.datanode.ipc.address": self._rpc[name],

@@ -192,6 +192,10 @@ impl Store for HdfsStore {
     }
 
     async fn put_if_absent(&self, path: &StorePath, bytes: Bytes) -> Result<Put> {
+        // Most often nothing is there; where something is, nothing has to be written.
+        if self.persist(|| self.stands(path)).await?.is_some() {
+            return Ok(Put::Exists);
+        }
         // Nothing is at its place before the rename, so a failed attempt has done nothing.
         let aside = self.persist(|| self.write_aside(path, &bytes)).await.map_err(|mut fault| {
             fault.effect = Effect::NotDone;
