@@ -13,8 +13,8 @@
 //! A *pipeline* is one configuration file; its vertices are *stages*, a running replica of a stage
 //! is an *actor* (`wikimedia/archive/0`), and what an actor owns per partition is a *lane*. Stages
 //! meet only on the bus (collector and ingester on the spool), so that any of them may die and
-//! begin again from what is durable. The bus is embedded, the store is the local file system; both
-//! are traits with a contract suite that every implementation passes.
+//! begin again from what is durable. The bus is embedded or Kafka, the store is the local file system or
+//! HDFS; both are traits with a contract suite that every implementation passes.
 //!
 //! Three promises carry everything:
 //! - what was received is on disk before it counts, and on the bus exactly once ([`collect`]);
@@ -30,7 +30,7 @@
 //! A part imports only what stands to its right (`tests/tidy.rs` holds it):
 //!
 //! `main → cli → recorded → node → actors, config → supervise → collect, archive, table → chain →
-//! bus, store → vitals, disk → model, fault`
+//! bus, store → vitals, disk, health → model, fault`
 //!
 //! - [`cli`]: one file a command. [`recorded`]: recorded events, served as Wikimedia serves them.
 //! - [`node`]: wiring, the only place that names every kind of actor; ordered shutdown.
@@ -41,6 +41,7 @@
 //!   of bus and store, and pure functions below them. Nothing here knows an actor.
 //! - [`chain`], [`bus`], [`store`]: what they stand on.
 //! - [`vitals`]: every figure an actor counts, named once. [`disk`]: folders that outlive a power cut.
+//!   [`health`]: what `howdah doctor` finds.
 //!   [`model`], [`fault`]: the nouns.
 //!
 //! # Invariants
@@ -64,6 +65,12 @@
 //!   power. A state machine beside the code that runs would be a second description to keep true.
 //! - *A fault that may pass never kills an actor; it waits, says on what, and opens its lane anew.*
 //!   So an outage of a service is no restart, and restarts mean that something is wrong with us.
+//! - *A send to Kafka ends when readers see it, not when it is committed*: the brokers write a transaction's
+//!   marker after they have answered, and whoever reads back at once would miss what was acknowledged.
+//! - *Kafka's records are handed out only after their topic has been asked for*: librdkafka goes on at the same
+//!   offset in a topic that was made anew. One question serves many batches.
+//! - *A producer of Kafka's that met anything unclear is of no more use*, also where the commit went well: a
+//!   late request of it could meet the next transaction. Its holder opens anew and reads back as after a crash.
 //! - *SQLite for the embedded bus*: its transactions cover records, positions and the comparison of
 //!   the producer's epoch; a log of our own would need all of that proven again.
 //! - *A commit of a table is proven by a marker, not by the version before it.* Who cleans the log says first
