@@ -133,6 +133,7 @@ impl HdfsStore {
                     if tokio::time::Instant::now() >= end {
                         return Err(fault);
                     }
+                    tracing::debug!(error = %fault, failures, "a call of HDFS is made again");
                     pause.pause(failures).await;
                 }
                 other => return other,
