@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from memory import PIPELINE, PER_COPY, ROOT, Process, make, say, serve
+from memory import PER_COPY, PIPELINE, ROOT, TICK, Process, make, say, serve
 
 NOBODY = "http://127.0.0.1:9/"
 
@@ -42,6 +42,17 @@ class Servers:
     def __exit__(self, *_: object) -> None:
         self.child.stdin.close()
         self.child.wait()
+
+
+def threads(pid: int) -> str:
+    """Which threads have worked most: `kafka-reader 3.1 s, …`."""
+    seconds = {}
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        fields = rest.split()
+        seconds[name] = seconds.get(name, 0) + (int(fields[11]) + int(fields[12])) / TICK
+    most = sorted(seconds.items(), key=lambda item: -item[1])[:7]
+    return ", ".join(f"{name} {spent:.1f} s" for name, spent in most)
 
 
 def stages(folder: Path) -> dict[str, Path]:
@@ -86,11 +97,12 @@ def measure(binary: Path, folder: Path, number: int, kafka: dict, hdfs: dict) ->
         with Process(binary, "run", pipeline, **environment, WIKIMEDIA_URL=url) as howdah:
             cpu = howdah.run_idle(1)
             peak, took = howdah.peak_mb(), time.monotonic() - begun - 10
+            busiest = threads(howdah.child.pid)
             howdah.end()
         if server:
             server.__exit__()
         rate, each = number / took / 1000, cpu / number * 1e6
-        say(f"{name}: {each:.1f} CPU s per million, {peak:.0f} MB, about {rate:.0f} k a second")
+        say(f"{name}: {each:.1f} CPU s per million, {peak:.0f} MB, about {rate:.0f} k a second ({busiest})")
     shown = subprocess.run(
         [binary, "archive", "verify", pieces["archive"]],
         env={**os.environ, **{key: str(value) for key, value in environment.items()}},
