@@ -42,6 +42,8 @@ class Kafka:
     jar_set, tools, started = "kafka", TOOLS, "Kafka Server started"
     # Topics are made of segments, whose size is bounded in newer versions; this is the key without bound.
     logging_option = "-Dlog4j2.configurationFile="
+    # Seconds after which retention and compaction have looked at every topic.
+    forgets_within = "4"
     small_segments = "internal.segment.bytes"
 
     def __init__(self, folder, brokers=1, version=VERSION, archiving=False, settings=(), secure=False):
@@ -176,7 +178,7 @@ class Kafka:
 
     def describe(self):
         about = {"server": f"Apache Kafka {self.jars.version}", "brokers": self.bootstrap()}
-        about["small_segments"] = self.small_segments
+        about |= {"small_segments": self.small_segments, "forgets_within": self.forgets_within}
         about |= {name.lower(): f"{ADDRESS}:{port}" for name, port in self._guarded.items()}
         if self.secure:
             about |= {"ca": str(self._authority.ca), "certificate": str(self._client["crt"])}

@@ -21,6 +21,8 @@ class OldKafka(Kafka):
     jar_set, started = "kafka-zookeeper", "[KafkaServer id={n}] started"
     logging_option = "-Dlog4j.configuration=file:"
     small_segments = "segment.bytes"
+    # The first look is half a minute after the start, which no setting changes.
+    forgets_within = "35"
     tools = {
         "topics": "kafka.admin.TopicCommand",
         "groups": "kafka.admin.ConsumerGroupCommand",

@@ -22,6 +22,7 @@ static ONE: LazyLock<Servers> = LazyLock::new(|| Servers::start(&["kafka"]));
 struct Subject {
     bus: KafkaBus,
     suffix: String,
+    forgets_within: Duration,
 }
 
 fn subject(servers: &Servers) -> Subject {
@@ -29,7 +30,8 @@ fn subject(servers: &Servers) -> Subject {
     settings.identity_every = Duration::from_secs(1);
     let extra = if servers.about("small_segments") == "segment.bytes" { old_forgetful } else { forgetful };
     let bus = KafkaBus::with_extra(settings, extra).unwrap();
-    Subject { bus, suffix: format!("{:08x}", fastrand::u32(..)) }
+    let forgets_within = Duration::from_secs(servers.about("forgets_within").parse().unwrap());
+    Subject { bus, suffix: format!("{:08x}", fastrand::u32(..)), forgets_within }
 }
 
 /// Brokers forget whole segments only, and never the one that is written: so these are small.
@@ -68,13 +70,13 @@ impl contract::Subject for Subject {
     }
 
     async fn retain(&self) -> Result<()> {
-        // The brokers look every half second (see `tests/servers/kafka.py`), and say nothing when they did.
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        // Brokers say nothing when they have looked: how often they do is in `tests/servers`.
+        tokio::time::sleep(self.forgets_within).await;
         Ok(())
     }
 
     async fn compact(&self) -> Result<()> {
-        tokio::time::sleep(Duration::from_secs(4)).await;
+        tokio::time::sleep(self.forgets_within).await;
         Ok(())
     }
 }
