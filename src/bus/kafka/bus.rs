@@ -140,7 +140,7 @@ impl Inner {
 
     pub(super) async fn described(self: &Arc<Self>, name: &TopicName) -> Result<Option<Described>> {
         let name = name.clone();
-        self.run(move |inner| identity::describe(inner.asker.client(), &name, inner.settings.deadline)).await
+        self.run(move |inner| inner.describe_topic(&name)).await
     }
 
     pub(super) async fn topic(self: &Arc<Self>, name: &TopicName) -> Result<Option<TopicInfo>> {
@@ -148,13 +148,15 @@ impl Inner {
         self.run(move |inner| inner.find(&name)).await
     }
 
-    fn find(&self, name: &TopicName) -> Result<Option<TopicInfo>> {
-        let described = identity::describe(self.asker.client(), name, self.settings.deadline);
-        let described = described.map_err(|fault| {
+    fn describe_topic(&self, name: &TopicName) -> Result<Option<Described>> {
+        identity::describe(self.asker.client(), name, self.settings.deadline).map_err(|fault| {
             hear(&self.asker);
             self.asker.context().explain(fault.at(self.describe()))
-        })?;
-        Ok(described.map(|Described { id, replicas }| TopicInfo {
+        })
+    }
+
+    fn find(&self, name: &TopicName) -> Result<Option<TopicInfo>> {
+        Ok(self.describe_topic(name)?.map(|Described { id, replicas }| TopicInfo {
             name: name.clone(),
             id,
             num_partitions: u32::try_from(replicas.len()).unwrap_or(u32::MAX),

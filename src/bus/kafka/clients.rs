@@ -26,7 +26,7 @@ impl Settings {
             .set("statistics.interval.ms", STATISTICS_MS.to_string())
             .set("reconnect.backoff.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
-            // As the default, but one request in flight is enough to notice a broker's return.
+            // New leaders and partitions are heard of within a minute, not five.
             .set("topic.metadata.refresh.interval.ms", "60000")
             .set_log_level(RDKafkaLogLevel::Warning);
         let protocol = match (&self.tls, &self.sasl) {
@@ -62,7 +62,12 @@ impl Settings {
     /// For a group's offsets. No consumer of ours ever joins a group: who reads what is decided elsewhere.
     pub(super) fn grouped(&self, password: Option<&str>, group: &str) -> ClientConfig {
         let mut config = self.asking(password);
-        config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // Of no other meaning to who never joins: so long a commit waits for the group's coordinator.
+            .set("session.timeout.ms", self.deadline.as_millis().max(6_000).to_string());
         config
     }
 

@@ -5,8 +5,8 @@
 //! end-of-partition event says how far. What the broker refuses as out of range is looked up: below the
 //! low watermark it is retention, above the high one it is loss.
 //!
-//! librdkafka goes on at the same offset when a topic was deleted and created anew in the meantime (a
-//! FIXME in its `rdkafka_topic.c`, as of 2.12.1). So batches are held back until the brokers have said,
+//! librdkafka goes on at the same offset when a topic was deleted and created anew in the meantime (its
+//! `rdkafka_topic.c`, as of 2.12.1, notes that a reset is missing there). So batches are held back until the brokers have said,
 //! after they were fetched, that the topic is still the one it was: one question for many batches
 //! where there are many.
 //!
@@ -127,16 +127,6 @@ struct Polling {
     looked: Instant,
 }
 
-/// How a look for records ended.
-enum Found {
-    /// With what there was.
-    Records,
-    /// At the partition's end.
-    End,
-    /// Before anything was there.
-    Nothing,
-}
-
 impl Polling {
     fn place(&self) -> String {
         format!("{}: {}-{}@{}", self.inner.describe(), self.topic.name, self.partition, self.at)
@@ -221,29 +211,28 @@ impl Polling {
     fn poll(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), KafkaError> {
         let mut gathered = Gathered::default();
         let mut wait = if self.held.is_empty() { POLL } else { ASK_EVERY.saturating_sub(self.looked.elapsed()) };
-        let (found, error) = loop {
+        let (mut end, mut outcome) = (self.at, Ok(()));
+        while !gathered.is_full() {
             match consumer.poll(wait) {
                 Some(Ok(message)) => gathered.add(&message),
-                Some(Err(KafkaError::PartitionEOF(_))) => break (Found::End, None),
-                Some(Err(error)) => break (Found::Records, Some(error)),
-                None if gathered.is_empty() => break (Found::Nothing, None),
-                None => break (Found::Records, None),
-            }
-            if gathered.is_full() {
-                break (Found::Records, None);
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    end = self.end(consumer)?;
+                    break;
+                }
+                Some(Err(error)) => {
+                    outcome = Err(error);
+                    break;
+                }
+                None => break,
             }
             wait = Duration::ZERO;
-        };
-        let end = match found {
-            Found::End => self.end(consumer)?,
-            Found::Records | Found::Nothing => self.at,
-        };
+        }
         let records = gathered.records();
         let to = records.last().map_or(self.at, |last| last.offset + 1).max(end);
         if to > self.at {
             self.hold(records, to, Why::Marker);
         }
-        error.map_or(Ok(()), Err)
+        outcome
     }
 
     /// Where librdkafka stands at the partition's end: behind the markers that it has passed.
@@ -299,10 +288,6 @@ struct Shape {
 }
 
 impl Gathered {
-    fn is_empty(&self) -> bool {
-        self.shapes.is_empty()
-    }
-
     fn is_full(&self) -> bool {
         self.shapes.len() >= BATCH_RECORDS || self.buffer.len() >= BATCH_BYTES
     }

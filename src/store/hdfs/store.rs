@@ -66,8 +66,16 @@ impl HdfsStore {
             options = options.block_size(size);
         }
         let (client, at) = (self.calls.client(), path.as_str().to_owned());
-        let file = self.calls.call(path, async move { client.create(&at, options).await }).await?;
-        Ok(HdfsWriter::new(Arc::clone(&self.calls), path.clone(), file))
+        match self.calls.call(path, async move { client.create(&at, options).await }).await {
+            Ok(file) => Ok(HdfsWriter::new(Arc::clone(&self.calls), path.clone(), file)),
+            Err(failure) => {
+                // It may be there all the same, and then it stays open.
+                if matches!(&failure, Failure::Fault(fault) if fault.effect == Effect::Unknown) {
+                    self.calls.discard(path.clone());
+                }
+                Err(failure)
+            }
+        }
     }
 
     async fn status(&self, path: &StorePath) -> Result<Option<FileStatus>> {
@@ -103,15 +111,8 @@ impl HdfsStore {
     async fn write_aside(&self, path: &StorePath, bytes: &Bytes) -> Result<StorePath> {
         let aside = path.parent().join(&format!(".tmp-{}", uuid::Uuid::new_v4().simple()));
         let mut writer = self.begin(&aside).await.map_err(|failure| self.fault(failure, &aside))?;
-        let written = async {
-            writer.append(bytes.clone()).await?;
-            Box::new(writer).close().await
-        };
-        if let Err(fault) = written.await {
-            // It may be open for a while yet; nobody takes it for data.
-            let _ = self.remove(&aside).await;
-            return Err(fault);
-        }
+        writer.append(bytes.clone()).await?;
+        Box::new(writer).close().await?;
         Ok(aside)
     }
 
@@ -121,23 +122,28 @@ impl HdfsStore {
         Ok(removed.unwrap_or(false))
     }
 
-    /// Repeats an operation while it may help: as long as its faults pass and there is patience.
-    async fn persist<T, F: Future<Output = Result<T>>>(&self, mut attempt: impl FnMut() -> F) -> Result<T> {
+    /// Repeats an operation while it may help: as long as its faults pass and there is patience. If any
+    /// attempt was unclear, so is the failure of all: a later refusal says nothing of an earlier attempt.
+    pub(super) async fn persist<T, F: Future<Output = Result<T>>>(&self, mut attempt: impl FnMut() -> F) -> Result<T> {
         let pause = Doubling::default();
         let end = tokio::time::Instant::now() + self.calls.settings.deadline * PATIENCE;
-        let mut failures = 0;
+        let (mut failures, mut effect) = (0, Effect::NotDone);
         loop {
-            match attempt().await {
-                Err(fault) if fault.retry != Retry::Never && failures < ATTEMPTS && passes(&fault) => {
-                    failures += 1;
-                    if tokio::time::Instant::now() >= end {
-                        return Err(fault);
-                    }
-                    tracing::debug!(error = %fault, failures, "a call of HDFS is made again");
-                    pause.pause(failures).await;
-                }
-                other => return other,
+            let mut fault = match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(fault) => fault,
+            };
+            if fault.effect == Effect::Unknown {
+                effect = Effect::Unknown;
             }
+            fault.effect = effect;
+            failures += 1;
+            let over = failures > ATTEMPTS || tokio::time::Instant::now() >= end;
+            if over || fault.retry == Retry::Never || !passes(&fault) {
+                return Err(fault);
+            }
+            tracing::debug!(error = %fault, failures, "a call of HDFS is made again");
+            pause.pause(failures).await;
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{HdfsStore, Settings, fresh_folder, settings};
 use crate::{
-    fault::{Domain, Fault, Result, Retry},
+    fault::{Domain, Effect, Fault, Result, Retry},
     servers::Servers,
     store::{Put, Renamed, Store, StorePath},
 };
@@ -130,6 +130,21 @@ async fn a_name_service_is_followed_to_the_name_node_that_is_active() {
     }
     assert_eq!(store.read(&base.join("before")).await.unwrap(), Some(Bytes::from_static(b"1")));
     assert_eq!(store.rename_if_absent(&base.join("after"), &base.join("moved")).await.unwrap(), Renamed::Done);
+}
+
+/// What the first attempt may have done, no later answer undoes.
+#[tokio::test]
+async fn a_refusal_after_an_unclear_attempt_is_unclear_too() {
+    let store = HdfsStore::open(settings(&super::CLUSTER)).await.unwrap();
+    let told = async |answers: Vec<Fault>| {
+        let mut answers = answers.into_iter();
+        let fault = store.persist(|| std::future::ready(Err::<(), _>(answers.next().unwrap()))).await.unwrap_err();
+        (fault.message, fault.effect)
+    };
+    let refused = || Fault::user("refused");
+    assert_eq!(told(vec![refused()]).await, ("refused".to_owned(), Effect::NotDone));
+    let unclear = Fault::external("no answer").unknown_effect();
+    assert_eq!(told(vec![unclear, refused()]).await, ("refused".to_owned(), Effect::Unknown));
 }
 
 /// Rights are a person's business: the fault says who lacks which, and waits.
