@@ -132,6 +132,19 @@ impl<'c> Case<'c> {
         reports[0][1]["lines"].as_u64().unwrap_or_default() >= self.served.total
     }
 
+    /// Whether each of the pipeline's tables says that it has counted the topic up to its end.
+    pub fn has_counted_all(&self) -> bool {
+        let high = block_on(async {
+            let bus = KafkaBus::new(Settings::plain(self.clusters.kafka.about("brokers"))).unwrap();
+            let topic = bus.topic(&TopicName::from(self.name)).await.unwrap().unwrap();
+            bus.watermarks(&topic, 0).await.unwrap().high
+        });
+        let show = ["table", "show", "--json", self.pipeline.to_str().unwrap()];
+        let (_, out, _) = finish(&mut self.howdah(&show, "data"));
+        let tables: Vec<serde_json::Value> = out.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        tables.len() == 2 && tables.iter().all(|table| table["positions"][0]["next"].as_u64() == Some(high))
+    }
+
     /// The file that the next life logs to.
     pub fn log(&self) -> PathBuf {
         self.lives.set(self.lives.get() + 1);

@@ -36,6 +36,8 @@ fn made_anew(clusters: &Clusters) {
     let mut howdah = case.start();
     case.await_records(&mut howdah, case.served.total);
     wait_for("all to be archived", || case.has_archived_all().then_some(()), || howdah.log());
+    // What a table has not counted when its topic goes is in the archive, and another's to count.
+    wait_for("all to be counted", || case.has_counted_all().then_some(()), || howdah.log());
     let bus = KafkaBus::new(Settings::plain(clusters.kafka.about("brokers"))).unwrap();
     let name = TopicName::from(case.name);
     block_on(async {
