@@ -20,7 +20,7 @@ use super::{
     Settings,
     context::Context,
     faults,
-    identity::{self, Described},
+    native::{self, Described},
     reading, sending,
 };
 use crate::{
@@ -149,7 +149,7 @@ impl Inner {
     }
 
     fn describe_topic(&self, name: &TopicName) -> Result<Option<Described>> {
-        identity::describe(self.asker.client(), name, self.settings.deadline).map_err(|fault| {
+        native::describe(self.asker.client(), name, self.settings.deadline).map_err(|fault| {
             hear(&self.asker);
             self.asker.context().explain(fault.at(self.describe()))
         })

@@ -2,7 +2,7 @@
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-use super::Settings;
+use super::{Settings, settings::BATCH_BYTES};
 
 /// How long the brokers keep a transaction open whose producer says nothing, in milliseconds. It
 /// has to outlast any halt of this process or of a broker: a producer that it overtakes is told
@@ -102,6 +102,8 @@ impl Settings {
             .set("compression.type", self.compression.word())
             .set("linger.ms", self.linger_ms.to_string())
             .set("batch.num.messages", self.batch_records.to_string())
+            // Portions are cut a little below it, so that none is left with a rest.
+            .set("batch.size", (BATCH_BYTES + BATCH_BYTES / 40).to_string())
             .set("message.max.bytes", Self::MAX_RECORD.to_string())
             .set("message.timeout.ms", self.deadline.as_millis().to_string())
             .set("queue.buffering.max.kbytes", "131072");

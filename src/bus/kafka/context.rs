@@ -34,8 +34,29 @@ pub(super) struct Context {
     disturbed: AtomicBool,
     /// The last such failure.
     last: Mutex<Option<(Instant, Option<RDKafkaErrorCode>, String)>>,
-    /// Records that a producer has sent, by their place in the batch, with their offsets.
-    delivered: Mutex<Vec<(usize, Result<i64, RDKafkaErrorCode>)>>,
+    /// What has become of the records that a producer sends.
+    deliveries: Mutex<Deliveries>,
+}
+
+/// What has become of a batch's records.
+#[derive(Default)]
+struct Deliveries {
+    /// The number of the batch's first record: a producer numbers its records on.
+    first: usize,
+    /// Its records' offsets, as far as they are known.
+    offsets: Vec<Option<i64>>,
+    missing: usize,
+    /// The first record that was given up, by its place, and why.
+    failed: Option<(usize, RDKafkaErrorCode)>,
+}
+
+/// Why not all of a batch's records are on the brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undelivered {
+    /// This one, by its place in the batch, was given up.
+    Failed(usize, RDKafkaErrorCode),
+    /// So many are not answered.
+    Missing(usize),
 }
 
 /// A client's counts since it was made.
@@ -80,9 +101,23 @@ impl Context {
         fault
     }
 
-    /// What was delivered or given up since the last call.
-    pub(super) fn take_delivered(&self) -> Vec<(usize, Result<i64, RDKafkaErrorCode>)> {
-        mem::take(&mut *locked(&self.delivered))
+    /// A batch of so many records begins; answers with the number of its first. What comes of earlier ones
+    /// is not listened to any more.
+    pub(super) fn expect(&self, records: usize) -> usize {
+        let mut deliveries = locked(&self.deliveries);
+        let first = deliveries.first + deliveries.offsets.len();
+        *deliveries = Deliveries { first, offsets: vec![None; records], missing: records, ..Deliveries::default() };
+        first
+    }
+
+    /// The offsets of the batch's records, if all are on the brokers.
+    pub(super) fn delivered(&self) -> Result<Vec<i64>, Undelivered> {
+        let deliveries = locked(&self.deliveries);
+        match deliveries.failed {
+            Some((place, code)) => Err(Undelivered::Failed(place, code)),
+            None if deliveries.missing > 0 => Err(Undelivered::Missing(deliveries.missing)),
+            None => Ok(deliveries.offsets.iter().copied().flatten().collect()),
+        }
     }
 }
 
@@ -135,11 +170,21 @@ impl ConsumerContext for Context {}
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, place: usize) {
-        let outcome = match result {
-            Ok(message) => Ok(message.offset()),
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        let mut deliveries = locked(&self.deliveries);
+        let Some(place) = number.checked_sub(deliveries.first).filter(|&place| place < deliveries.offsets.len()) else {
+            return;
         };
-        locked(&self.delivered).push((place, outcome));
+        match result {
+            Ok(message) => {
+                if deliveries.offsets[place].replace(message.offset()).is_none() {
+                    deliveries.missing -= 1;
+                }
+            }
+            Err((error, _)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                deliveries.failed.get_or_insert((place, code));
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //!   its id fences the former holder (`sending`).
 //! - A [`Reader`](super::Reader) is given its partition and its offset; no group is ever joined, so nobody but
 //!   the placement decides who reads what (`reading`).
-//! - A topic's identity is Kafka's topic id (`identity`).
+//! - A topic's identity is Kafka's topic id (`native`).
 //! - Group offsets are committed for people's tools, with the topic's identity as their metadata.
 //!
 //! Every request has a deadline ([`Settings::deadline`]); librdkafka's own calls that block run on
@@ -24,7 +24,8 @@ mod context;
 #[cfg(feature = "kafka")]
 mod faults;
 #[cfg(feature = "kafka")]
-mod identity;
+mod native;
+mod portion;
 #[cfg(feature = "kafka")]
 mod reading;
 #[cfg(feature = "kafka")]

@@ -12,7 +12,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, mpsc},
+    sync::{Arc, Weak, mpsc},
     thread,
     time::Duration,
 };
@@ -27,7 +27,13 @@ use rdkafka::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{bus::Inner, context::Context, faults};
+use super::{
+    bus::Inner,
+    context::{Context, Undelivered},
+    faults, native,
+    portion::{Limit, portion},
+    settings::BATCH_BYTES,
+};
 use crate::{
     bus::{Outgoing, Producer},
     fault::{Fault, Kind, Result},
@@ -42,14 +48,18 @@ const SLOW: Duration = Duration::from_secs(1);
 const DOUBTS: u32 = 10;
 const DOUBT: Duration = Duration::from_millis(100);
 
-/// How long what librdkafka has to say is listened to.
+/// How long, after a failure, what librdkafka has to say about it is waited for.
 const HEAR: Duration = Duration::from_millis(5);
 
-/// How often a producer that sends nothing is polled.
-const IDLE: Duration = Duration::from_secs(1);
+/// How long one look for what librdkafka has to say takes; so long the listening outlives its producer.
+/// Its last millisecond is spent awake, whatever its length.
+const LISTEN: Duration = Duration::from_secs(1);
 
 /// How long giving up a transaction may take. That it fails costs nothing: see the module's text.
 const ABORT: Duration = Duration::from_secs(3);
+
+/// How long a full queue is left alone.
+const FULL: Duration = Duration::from_millis(1);
 
 /// How long readers' sight of a committed transaction is waited for.
 const VISIBLE: Duration = Duration::from_secs(1);
@@ -105,6 +115,14 @@ impl Producer for KafkaProducer {
     }
 }
 
+/// Has librdkafka's words passed on to the producer's context for as long as there is a producer. A thread
+/// of its own: librdkafka can be waited for, but not together with anything else.
+fn listen(producer: &Weak<BaseProducer<Context>>) {
+    while let Some(producer) = producer.upgrade() {
+        producer.poll(LISTEN);
+    }
+}
+
 /// The fault with what is wrong with the producer's connections.
 fn explained(producer: &BaseProducer<Context>, fault: Fault) -> Fault {
     producer.poll(HEAR);
@@ -115,7 +133,8 @@ fn explained(producer: &BaseProducer<Context>, fault: Fault) -> Fault {
 struct Transactions {
     id: String,
     deadline: Duration,
-    producer: BaseProducer<Context>,
+    limit: Limit,
+    producer: Arc<BaseProducer<Context>>,
     /// How many partitions topics have, as far as they were asked for.
     partitions: HashMap<TopicName, u32>,
     /// Why nothing more can be sent.
@@ -129,23 +148,23 @@ impl Transactions {
         let context = Context::new(Arc::clone(&inner.connections));
         let producer: BaseProducer<Context> =
             config.create_with_context(context).map_err(|error| faults::classify(&place, &error))?;
+        let producer = Arc::new(producer);
+        let heard = Arc::downgrade(&producer);
+        let spawned = thread::Builder::new().name("kafka-deliveries".to_owned()).spawn(move || listen(&heard));
+        spawned.map_err(|error| Fault::io("the producer's second thread", &error))?;
         producer
             .init_transactions(inner.settings.deadline)
             .map_err(|error| explained(&producer, faults::classify(&place, &error)))?;
         producer.context().was_disturbed();
         let (id, deadline) = (place, inner.settings.deadline);
-        Ok(Self { id, deadline, producer, partitions: HashMap::new(), spent: None })
+        let limit = Limit { records: inner.settings.batch_records as usize, bytes: BATCH_BYTES };
+        Ok(Self { id, deadline, limit, producer, partitions: HashMap::new(), spent: None })
     }
 
     fn serve(&mut self, queue: &mpsc::Receiver<Sending>) {
-        loop {
-            match queue.recv_timeout(IDLE) {
-                // Who asked may have stopped waiting; it is done all the same.
-                Ok(Sending { records, answer }) => drop(answer.send(self.send(&records))),
-                // What librdkafka has to say would pile up.
-                Err(mpsc::RecvTimeoutError::Timeout) => self.producer.poll(HEAR),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            }
+        for Sending { records, answer } in queue {
+            // Who asked may have stopped waiting; it is done all the same.
+            drop(answer.send(self.send(&records)));
         }
     }
 
@@ -227,39 +246,42 @@ impl Transactions {
 
     /// Sends the records and waits until every one is on the brokers, still open to be given up.
     fn deliver(&mut self, records: &[Outgoing], end: Instant) -> Result<Vec<Offset>> {
-        self.producer.context().take_delivered();
-        for (place, record) in records.iter().enumerate() {
-            self.produce(place, record, end)?;
-        }
-        let mut offsets = vec![0; records.len()];
-        let mut missing = records.len();
-        while missing > 0 {
-            self.producer.poll(Duration::from_millis(1));
-            for (place, outcome) in self.producer.context().take_delivered() {
-                let record = &records[place];
-                let offset = outcome.map_err(|code| {
-                    // It may be gone for good, or grown: ask anew next time.
-                    self.partitions.remove(&record.topic);
-                    let place = format!("{}: {}-{}", self.id, record.topic, record.partition);
-                    match self.producer.client().fatal_error() {
-                        Some((code, words)) => faults::of_code(place, code, &words),
-                        None => self.producer.context().explain(faults::of_code(place, code, &code.to_string())),
-                    }
-                })?;
-                offsets[place] = u64::try_from(offset).unwrap_or_default();
-                missing -= 1;
-            }
-            if Instant::now() > end {
-                let text = format!("{}: {missing} records unanswered after {:?}", self.id, self.deadline);
-                return Err(explained(&self.producer, Fault::external(text)));
-            }
+        let mut offsets = Vec::with_capacity(records.len());
+        while offsets.len() < records.len() {
+            let rest = &records[offsets.len()..];
+            offsets.extend(self.deliver_at_once(&rest[..portion(rest, self.limit)], end)?);
         }
         Ok(offsets)
     }
 
-    fn produce(&self, place: usize, record: &Outgoing, end: Instant) -> Result<()> {
+    fn deliver_at_once(&mut self, records: &[Outgoing], end: Instant) -> Result<Vec<Offset>> {
+        let first = self.producer.context().expect(records.len());
+        for (place, record) in records.iter().enumerate() {
+            self.produce(first + place, record, end)?;
+        }
+        native::flush(&self.producer, end.saturating_duration_since(Instant::now()));
+        match self.producer.context().delivered() {
+            Ok(offsets) => Ok(offsets.into_iter().map(|offset| u64::try_from(offset).unwrap_or_default()).collect()),
+            Err(Undelivered::Failed(place, code)) => {
+                let record = &records[place];
+                // The topic may be gone for good, or grown: ask anew next time.
+                self.partitions.remove(&record.topic);
+                let place = format!("{}: {}-{}", self.id, record.topic, record.partition);
+                Err(match self.producer.client().fatal_error() {
+                    Some((code, words)) => faults::of_code(place, code, &words),
+                    None => self.producer.context().explain(faults::of_code(place, code, &code.to_string())),
+                })
+            }
+            Err(Undelivered::Missing(missing)) => {
+                let text = format!("{}: {missing} records unanswered after {:?}", self.id, self.deadline);
+                Err(explained(&self.producer, Fault::external(text)))
+            }
+        }
+    }
+
+    fn produce(&self, number: usize, record: &Outgoing, end: Instant) -> Result<()> {
         let mut message: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(record.topic.as_str(), place).partition(record.partition.cast_signed());
+            BaseRecord::with_opaque_to(record.topic.as_str(), number).partition(record.partition.cast_signed());
         if let Some(key) = &record.key {
             message = message.key(key);
         }
@@ -279,7 +301,7 @@ impl Transactions {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) if Instant::now() < end => {
                     message = again;
-                    self.producer.poll(Duration::from_millis(1));
+                    thread::sleep(FULL);
                 }
                 Err((error, _)) => {
                     let place = format!("{}: {}-{}", self.id, record.topic, record.partition);
@@ -292,8 +314,6 @@ impl Transactions {
     /// Gives an open transaction up. The fault tells what has become of the records: nothing.
     fn abort(&mut self, fault: Fault) -> Fault {
         let given_up = self.producer.abort_transaction(ABORT);
-        self.producer.poll(Duration::ZERO);
-        self.producer.context().take_delivered();
         if fault.kind == Kind::Fenced {
             self.spent = Some(fault.clone());
         } else if let Err(error) = given_up {

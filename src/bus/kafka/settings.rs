@@ -90,7 +90,8 @@ pub struct Settings {
     pub durability: Durability,
     /// How values are compressed.
     pub compression: Compression,
-    /// How long a record waits for others to share a request with, in milliseconds.
+    /// How long a record waits at most for others to share a request with, in milliseconds. What a
+    /// transaction holds when it ends is sent at once.
     pub linger_ms: u32,
     /// Records that share a request at most.
     pub batch_records: u32,
@@ -104,6 +105,10 @@ pub struct Settings {
     pub sasl: Option<Sasl>,
 }
 
+/// The bytes that share a request at most, before they are compressed, unless a single record is larger: not
+/// more than brokers take whose `message.max.bytes` nobody has raised.
+pub(super) const BATCH_BYTES: usize = 1_000_000;
+
 impl Settings {
     /// The settings of a plain connection to these brokers, everything else as it comes.
     pub fn plain(brokers: impl Into<String>) -> Self {
@@ -111,7 +116,7 @@ impl Settings {
             brokers: brokers.into(),
             durability: Durability::AsAvailable,
             compression: Compression::Snappy,
-            linger_ms: 2,
+            linger_ms: 100,
             batch_records: 10_000,
             deadline: Duration::from_secs(15),
             identity_every: Duration::from_secs(30),

@@ -20,78 +20,90 @@
 //!
 //! An id of any other form is kept and sent as it is.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
 
 use crate::model::Millis;
 
-/// The member of a stand that is ours and is never sent.
-const NTH: &str = "nth";
+/// How far a topic's partition was delivered. This is parsed for each event: borrowed, and no map.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stand<'t> {
+    /// Ours, and never sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nth: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    offset: Option<i64>,
+    partition: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Millis>,
+    #[serde(borrow)]
+    topic: Cow<'t, str>,
+}
 
-type Stand = Map<String, Value>;
+impl Stand<'_> {
+    fn is_of(&self, other: &Self) -> bool {
+        self.partition == other.partition && self.topic == other.topic
+    }
+
+    /// Whether two stands of a topic are the same place.
+    fn is_at(&self, other: &Self) -> bool {
+        (self.timestamp, self.offset) == (other.timestamp, other.offset)
+    }
+}
 
 /// The token after an event with this id, where `before` was the one before it.
 pub fn follow(before: &Bytes, id: Bytes, since: Option<Millis>) -> Bytes {
     let Some(mut stands) = parse(&id) else { return id };
     let known = parse(before).unwrap_or_default();
-    let next = known.iter().map(nth).max().unwrap_or(0) + 1;
+    let next = newest(&known).saturating_add(1);
     for stand in &mut stands {
-        let same = |other: &&Stand| ["topic", "partition"].iter().all(|key| other.get(*key) == stand.get(*key));
-        let earlier = known.iter().find(same);
-        let is_unknown = stand.get("offset").and_then(Value::as_i64) == Some(-1);
+        let earlier = known.iter().find(|other| other.is_of(stand));
+        let is_unknown = stand.offset == Some(-1);
         match (earlier, since) {
-            (Some(earlier), _) if is_unknown || is_at(stand, earlier) => *stand = earlier.clone(),
+            (Some(earlier), _) if is_unknown || stand.is_at(earlier) => *stand = earlier.clone(),
             (None, Some(since)) if is_unknown => {
-                stand.remove("offset");
-                stand.insert("timestamp".to_owned(), since.into());
-                stand.insert(NTH.to_owned(), next.into());
+                (stand.offset, stand.timestamp, stand.nth) = (None, Some(since), Some(next));
             }
-            _ => drop(stand.insert(NTH.to_owned(), next.into())),
+            _ => stand.nth = Some(next),
         }
     }
-    text(&stands).unwrap_or(id)
+    text(&stands).unwrap_or_else(|| id.clone())
 }
 
 /// What to send as `Last-Event-ID` to go on behind this token. A topic's last event is asked for again
 /// unless more than `known_for` events were taken after it.
 pub fn ask(token: &Bytes, known_for: u64) -> Bytes {
     let Some(mut stands) = parse(token) else { return token.clone() };
-    let newest = stands.iter().map(nth).max().unwrap_or(0);
+    let newest = newest(&stands);
     for stand in &mut stands {
-        let taken_after = newest - nth(stand);
-        if let Some(time) = time(stand).filter(|_| taken_after <= known_for) {
-            stand.insert("timestamp".to_owned(), (time - 1).into());
+        let taken_after = newest - stand.nth.unwrap_or(0);
+        if taken_after <= known_for {
+            stand.timestamp = stand.timestamp.map(|time| time.saturating_sub(1));
         }
-        stand.remove(NTH);
+        stand.nth = None;
     }
     text(&stands).unwrap_or_else(|| token.clone())
 }
 
-/// Whether two stands of a topic are the same place.
-fn is_at(stand: &Stand, other: &Stand) -> bool {
-    ["timestamp", "offset"].iter().all(|key| stand.get(*key) == other.get(*key))
+fn newest(stands: &[Stand<'_>]) -> u64 {
+    stands.iter().filter_map(|stand| stand.nth).max().unwrap_or(0)
 }
 
-fn nth(stand: &Stand) -> u64 {
-    stand.get(NTH).and_then(Value::as_u64).unwrap_or(0)
+fn parse(token: &[u8]) -> Option<Vec<Stand<'_>>> {
+    serde_json::from_slice(token).ok().filter(|stands: &Vec<_>| !stands.is_empty())
 }
 
-fn time(stand: &Stand) -> Option<Millis> {
-    stand.get("timestamp").and_then(Value::as_i64)
-}
-
-fn parse(token: &[u8]) -> Option<Vec<Stand>> {
-    let stands: Vec<Stand> = serde_json::from_slice(token).ok()?;
-    let whole = |stand: &Stand| stand.contains_key("topic") && stand.contains_key("partition");
-    (!stands.is_empty() && stands.iter().all(whole)).then_some(stands)
-}
-
-fn text(stands: &[Stand]) -> Option<Bytes> {
+fn text(stands: &[Stand<'_>]) -> Option<Bytes> {
     serde_json::to_vec(stands).ok().map(Bytes::from)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     const MANY: u64 = 1_000;
@@ -148,8 +160,18 @@ mod tests {
 
     #[test]
     fn other_ids_are_kept_and_sent_as_they_are() {
-        for token in ["", "17", "[]", "[17]", "{}", r#"[{"offset":-1}]"#, r#"[{"topic":"a","timestamp":5}]"#, "\u{fe}"]
-        {
+        for token in [
+            "",
+            "17",
+            "[]",
+            "[17]",
+            "{}",
+            r#"[{"offset":-1}]"#,
+            r#"[{"topic":"a","timestamp":5}]"#,
+            "\u{fe}",
+            // A member that nobody here knows may mean anything.
+            r#"[{"topic":"a","partition":0,"timestamp":5,"term":1}]"#,
+        ] {
             let token = Bytes::from(token);
             assert_eq!(ask(&token, MANY), token);
             assert_eq!(follow(&Bytes::new(), token.clone(), Some(5)), token);

@@ -59,7 +59,8 @@ fn options(section: &mut Section<'_>) -> Option<Settings> {
     let compression = section.key("compression", "how records are compressed on their way and on the brokers' disks");
     let all = [Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd, Compression::Gzip];
     let compression = compression.word(&all.map(|one| (one.word(), one))).or(plain.compression);
-    let linger = section.key("linger", "how long a record waits for others to share a request with");
+    let linger =
+        section.key("linger", "how long a record waits at most for others of its transaction to share a request with");
     let linger = linger.duration(Duration::ZERO..=SECOND).or(Duration::from_millis(plain.linger_ms.into()));
     let batch = section.key("batch", "records that share a request at most");
     let batch = batch.integer(1..=100_000).or(plain.batch_records);

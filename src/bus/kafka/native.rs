@@ -1,8 +1,9 @@
-//! A topic's identity and shape, which librdkafka tells and its Rust wrapper does not pass on.
+//! What librdkafka does and its Rust wrapper does not pass on: a topic's identity and shape, and the
+//! sending of what is queued.
 //!
-//! This is the only file of the house with `unsafe` in it: a call of the C library's `DescribeTopics`
-//! (KIP-516's topic ids, Kafka 2.8 and newer) and the reading of its answer. What is kept to:
-//! every pointer that librdkafka gives away is owned by one of the guards below and destroyed once;
+//! This is the only file of the house with `unsafe` in it: calls of the C library's `DescribeTopics`
+//! (KIP-516's topic ids, Kafka 2.8 and newer) with the reading of its answer, and of its `flush`. What is
+//! kept to: every pointer that librdkafka gives away is owned by one of the guards below and destroyed once;
 //! what points into an event is read before that event goes; strings are copied.
 #![allow(unsafe_code)]
 
@@ -12,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::{client::Client, error::RDKafkaErrorCode};
+use rdkafka::{
+    client::Client,
+    error::RDKafkaErrorCode,
+    producer::{BaseProducer, Producer as _},
+};
 use rdkafka_sys as sys;
 use uuid::Uuid;
 
@@ -127,6 +132,17 @@ pub(super) fn describe(client: &Client<Context>, name: &TopicName, deadline: Dur
         });
         Ok(Some(Described { id: TopicId(id), replicas: replicas.collect() }))
     }
+}
+
+/// Has what is queued sent now, whatever `linger.ms` says, and waits up to `deadline` until every record was
+/// answered and the answers were taken by whoever polls the producer.
+///
+/// The wrapper's own flush raises librdkafka's flag for a moment only, and then polls for a tenth of a second.
+pub(super) fn flush(producer: &BaseProducer<Context>, deadline: Duration) {
+    let millis = i32::try_from(deadline.as_millis()).unwrap_or(i32::MAX);
+    // What is missing afterwards is known from the answers.
+    // SAFETY: the client outlives this call, as `producer` does; librdkafka allows it from any thread.
+    unsafe { sys::rd_kafka_flush(producer.client().native_ptr(), millis) };
 }
 
 /// A copy of what librdkafka says; empty if it says nothing.
