@@ -37,6 +37,12 @@ pub const USER: Text = Text { words: "a user's name", pattern: r"(?:[^$\s]|\$\$)
 /// The same, or nothing.
 pub const USER_OR_NONE: Text = Text { words: "a user's name, or nothing", pattern: r"(?:[^$\s]|\$\$)*" };
 
+/// How a Kerberos principal is written.
+pub const PRINCIPAL: Text = Text {
+    words: "a principal like \"howdah@EXAMPLE.ORG\" or \"howdah/host@EXAMPLE.ORG\"",
+    pattern: r"[^\s@/$]+(?:/[^\s@/$]+)?@[^\s@/$]+",
+};
+
 /// How a permission is written.
 pub const MODE: Text = Text { words: "a permission in octal, like \"0644\"", pattern: "0?[0-7]{3}" };
 
@@ -101,6 +107,18 @@ pub fn user_or_none(text: &str) -> Result<Option<String>, String> {
     or_none(text, user)
 }
 
+/// A Kerberos principal with its realm.
+pub fn principal(text: &str) -> Result<String, String> {
+    let fine = text.split_once('@').is_some_and(|(name, realm)| {
+        let mut parts = name.split('/').chain([realm]);
+        name.split('/').count() <= 2 && parts.all(|part| !part.is_empty() && !part.contains(['@', '/']))
+    });
+    if !fine || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("{} is no principal, allowed: {PRINCIPAL}", quoted(text)));
+    }
+    Ok(text.to_owned())
+}
+
 /// A permission.
 pub fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
@@ -134,6 +152,16 @@ mod tests {
         for bad in ["", "hdfs://", "namenode:8020", "hdfs://a/b", "http://a", "hdfs://a:x", "hdfs://a:0", "hdfs://u@a"]
         {
             assert!(hdfs_url(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_principal_has_a_realm() {
+        for good in ["howdah@EXAMPLE.ORG", "howdah/node-1.example.org@EXAMPLE.ORG"] {
+            assert_eq!(principal(good), Ok(good.to_owned()));
+        }
+        for bad in ["", "howdah", "@R", "howdah@", "/h@R", "a/@R", "a/b/c@R", "a@R@S", "a b@R", "a@R/S/T"] {
+            assert!(principal(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -13,7 +13,7 @@ fn lasting(here: u64, full: u64) {
 }
 
 /// Under load, the fault; then everything comes through, and no actor died of it.
-fn weather(case: &Case<'_>, fault: impl FnOnce()) {
+pub fn weather(case: &Case<'_>, fault: impl FnOnce()) {
     let mut howdah = case.start();
     case.await_records(&mut howdah, 300);
     fault();

@@ -3,6 +3,7 @@
 
 mod commands;
 mod faults;
+mod kerberos;
 mod kills;
 mod owners;
 mod stand;

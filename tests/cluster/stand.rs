@@ -64,6 +64,15 @@ const QUICK: [(&str, &str); 4] = [
     ("silence = \"30s\"", "silence = \"10s\""),
 ];
 
+/// The pipeline with who it is on a guarded HDFS.
+pub fn guarded(pipeline: &str, principal: &str, keytab: &str) -> String {
+    let head = "[store] ";
+    assert_eq!(pipeline.matches(head).count(), 1);
+    let kerberos = format!("kerberos = {{ principal = \"{principal}\", keytab = \"{keytab}\" }}");
+    let line = pipeline.lines().find(|line| line.starts_with(head)).unwrap();
+    pipeline.replace(line, &format!("{line}\n{kerberos}"))
+}
+
 impl<'c> Case<'c> {
     /// Events are the recorded ones so many times over, served at so many a second.
     pub fn new(clusters: &'c Clusters, name: &'static str, copies: u32, speed: f64) -> Self {
@@ -91,6 +100,10 @@ impl<'c> Case<'c> {
             .replace("name = \"wikimedia\"", &format!("name = \"{name}\""))
             .replace("wiki_changes", name)
             .replace("/user/bigdata/aggregates/", &format!("/user/bigdata/aggregates/{name}/"));
+        let text = match (clusters.hdfs.about_if_told("principal"), clusters.hdfs.about_if_told("keytab")) {
+            (Some(principal), Some(keytab)) => guarded(&text, principal, keytab),
+            _ => text,
+        };
         let pipeline = folder.path().join("pipeline.toml");
         fs::write(&pipeline, text).unwrap();
         Self { clusters, name, served, pipeline, folder, events, lives: Cell::new(0) }
@@ -109,6 +122,10 @@ impl<'c> Case<'c> {
             .env("KAFKA_BROKERS", self.clusters.kafka.about("brokers"))
             .env("HDFS_URL", self.clusters.hdfs.about("url"))
             .env("HADOOP_CONF_DIR", self.clusters.hdfs.about("conf"));
+        if let Some(realm) = self.clusters.hdfs.about_if_told("krb5_conf") {
+            // No tickets but those that the keytab gets.
+            howdah.env("KRB5_CONFIG", realm).env("KRB5CCNAME", self.path("no-tickets"));
+        }
         howdah
     }
 

@@ -6,7 +6,8 @@ takes a command a line, and answers each with `{"ok": …}` or `{"failed": "why"
     {"do": "kill", "which": "1"}     also stop, start, pause, resume
     {"do": "settle"}                 HDFS: waits until the cluster is whole, as far as it runs
     {"do": "tool", "name": "fs", "arguments": ["-cat", "/x"], "input": ""}
-                                     one of the servers' own tools; ok is {"code", "output", "errors"}
+                                     one of the servers' own tools; ok is {"code", "output", "errors"};
+                                     of HDFS: also `"user": "intruder"`, where it is not the usual one
 """
 
 import argparse
@@ -17,10 +18,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from .guarded import GuardedHdfs
 from .hdfs import Hdfs
 from .hdfs import VERSION as HADOOP
 from .kafka import VERSION as KAFKA
 from .kafka import Kafka
+from .kerberos import DAY
 from .processes import Failed, die_with_parent
 from .zookeeper import OldKafka
 
@@ -38,7 +41,8 @@ def obey(cluster, order):
     if do == "settle":
         return cluster.settle()
     if do == "tool":
-        command = cluster.tool(order["name"], order["arguments"])
+        who = {"user": order["user"]} if "user" in order else {}
+        command = cluster.tool(order["name"], order["arguments"], **who)
         result = subprocess.run(
             command,
             input=order.get("input", ""),
@@ -122,6 +126,8 @@ def main():
     hdfs = kinds.add_parser("hdfs", help="an HDFS cluster")
     hdfs.add_argument("--datanodes", type=int, default=3)
     hdfs.add_argument("--ha", action="store_true", help="two NameNodes and three JournalNodes")
+    hdfs.add_argument("--kerberos", action="store_true", help="guarded, with a server \"kdc\"")
+    hdfs.add_argument("--ticket-life", type=int, default=DAY, metavar="SECONDS", help="of the usual user, guarded")
     hdfs.add_argument("--version", default=HADOOP)
     hdfs.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     asked = parser.parse_args()
@@ -131,7 +137,8 @@ def main():
         kind = OldKafka if asked.version.startswith("2.") else Kafka
         sizes = {"settings": asked.set, "secure": asked.secure}
         return serve(lambda folder: kind(folder, asked.brokers, asked.version, **sizes))
-    return serve(lambda folder: Hdfs(folder, asked.datanodes, asked.ha, asked.version, settings=asked.set))
+    kind, more = (GuardedHdfs, {"ticket_life": asked.ticket_life}) if asked.kerberos else (Hdfs, {})
+    return serve(lambda folder: kind(folder, asked.datanodes, asked.ha, asked.version, settings=asked.set, **more))
 
 
 if __name__ == "__main__":

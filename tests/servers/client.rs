@@ -62,6 +62,11 @@ impl Servers {
         self.ready[key].as_str().unwrap_or_else(|| panic!("{} tell no {key}", self.ready))
     }
 
+    /// The same where only some kinds of servers tell it.
+    pub fn about_if_told(&self, key: &str) -> Option<&str> {
+        self.ready[key].as_str()
+    }
+
     /// Has something done to one server: `kill`, `stop`, `start`, `pause`, `resume`.
     pub fn order(&self, order: &str, which: &str) {
         self.ask(&json!({ "do": order, "which": which }));

@@ -45,10 +45,10 @@ def site(path, values):
     path.write_text(f"<configuration>\n{rows}</configuration>\n")
 
 
-def jmx(address, bean):
+def jmx(url, bean, context=None):
     """What a daemon says of itself, or nothing."""
     try:
-        with urllib.request.urlopen(f"http://{address}/jmx?qry=Hadoop:service={bean}", timeout=2) as answer:
+        with urllib.request.urlopen(f"{url}/jmx?qry=Hadoop:service={bean}", timeout=2, context=context) as answer:
             beans = json.load(answer)["beans"]
     except (OSError, ValueError):
         return {}
@@ -59,6 +59,10 @@ class Hdfs:
     """A cluster in a folder; its daemons are "nn-1", "dn-1", "dn-2" … and "jn-1" …"""
 
     kinds = ("nn", "dn")
+    # What the daemons' own pages speak, and what their certificates are checked by.
+    scheme, context = "http", None
+    # Who may do everything, where it is not whoever started the cluster.
+    superuser = None
 
     def __init__(self, folder, datanodes=3, ha=False, version=VERSION, archiving=False, settings=()):
         self.folder, self.archiving, self.ha = folder, archiving, ha
@@ -73,8 +77,33 @@ class Hdfs:
         self._http = {name: f"{ADDRESS}:{self._ports.take()}" for name in names}
         self._data = {name: f"{ADDRESS}:{self._ports.take()}" for name in names}
         self._hosts = hosts_file(folder / "hosts", [ADDRESS])
+        self._prepare()
         self.conf = self._configure("client")
         self.daemons = {name: self._daemon(name) for name in names}
+
+    # What a guarded cluster does otherwise.
+
+    def _prepare(self):
+        """Before anything is configured."""
+
+    def _core(self):
+        """Beside the usual, for `core-site.xml`."""
+        return {}
+
+    def _guards(self, kind):
+        """Beside the usual, for the `hdfs-site.xml` of a kind of daemon or of "cl"ients."""
+        return {}
+
+    def _options(self):
+        """For each JVM."""
+        return []
+
+    def _identity(self, user):
+        """What precedes the command of a tool that a user runs."""
+        return ["env", f"HADOOP_USER_NAME={user}"] if user else []
+
+    def _furnish(self):
+        """When a NameNode is active for the first time."""
 
     def url(self):
         return f"hdfs://{SERVICE}" if self.ha else f"hdfs://{self._rpc['nn-1']}"
@@ -91,7 +120,7 @@ class Hdfs:
             "ipc.client.connect.max.retries": 3,
             "ipc.client.connect.retry.interval": 300,
         }
-        site(conf / "core-site.xml", core)
+        site(conf / "core-site.xml", core | self._core())
         datanodes = sum(name.startswith("dn") for name in self._rpc)
         values = {
             "dfs.replication": min(datanodes, 3),
@@ -114,7 +143,7 @@ class Hdfs:
             values |= self._names_of_two()
         else:
             values["dfs.namenode.rpc-address"] = self._rpc["nn-1"]
-            values["dfs.namenode.http-address"] = self._http["nn-1"]
+            values[f"dfs.namenode.{self.scheme}-address"] = self._http["nn-1"]
         kind = name[:2]
         if kind == "nn":
             values |= {"dfs.namenode.name.dir": f"file://{self.folder}/data-{name}", "dfs.namenode.handler.count": 6}
@@ -126,16 +155,16 @@ class Hdfs:
                 # A name would be looked up by clients that know nothing of the servers' own hosts file.
                 "dfs.datanode.hostname": ADDRESS,
                 "dfs.datanode.address": self._data[name],
-                "dfs.datanode.http.address": self._http[name],
+                f"dfs.datanode.{self.scheme}.address": self._http[name],
                 "dfs.datanode.ipc.address": self._rpc[name],
             }
         elif kind == "jn":
             values |= {
                 "dfs.journalnode.edits.dir": f"{self.folder}/data-{name}",
                 "dfs.journalnode.rpc-address": self._rpc[name],
-                "dfs.journalnode.http-address": self._http[name],
+                f"dfs.journalnode.{self.scheme}-address": self._http[name],
             }
-        site(conf / "hdfs-site.xml", values | self._extra)
+        site(conf / "hdfs-site.xml", values | self._guards(kind) | self._extra)
         properties(conf / "log4j.properties", LOGGING | ({"log4j.rootLogger": "WARN,c"} if name == "client" else {}))
         return conf
 
@@ -152,11 +181,12 @@ class Hdfs:
         }
         for n in (1, 2):
             values[f"dfs.namenode.rpc-address.{SERVICE}.nn{n}"] = self._rpc[f"nn-{n}"]
-            values[f"dfs.namenode.http-address.{SERVICE}.nn{n}"] = self._http[f"nn-{n}"]
+            values[f"dfs.namenode.{self.scheme}-address.{SERVICE}.nn{n}"] = self._http[f"nn-{n}"]
         return values
 
     def _java(self, kind, conf, heap="256m", archiving=False):
         settings = [f"-Dlog4j.configuration=file:{conf}/log4j.properties", f"-Dhadoop.home.dir={self.folder}"]
+        settings += self._options()
         return self.jars.command(kind, heap, self._hosts, behind=[conf], archiving=archiving, settings=settings)
 
     def _daemon(self, name):
@@ -169,11 +199,14 @@ class Hdfs:
             if kind == "jn":
                 return answers(*self._split(self._rpc[name]))
             if kind == "nn":
-                return bool(jmx(self._http[name], "NameNode,name=NameNodeStatus").get("State"))
-            knows = jmx(self._http[name], "DataNode,name=DataNodeInfo").get("NamenodeAddresses")
+                return bool(self._jmx(name, "NameNode,name=NameNodeStatus").get("State"))
+            knows = self._jmx(name, "DataNode,name=DataNodeInfo").get("NamenodeAddresses")
             return bool(knows) and daemon.said("Successfully sent block report")
 
         return Daemon(name, command, self.folder, ready)
+
+    def _jmx(self, name, bean):
+        return jmx(f"{self.scheme}://{self._http[name]}", bean, self.context)
 
     @staticmethod
     def _split(address):
@@ -200,6 +233,7 @@ class Hdfs:
             self._format("nn-2", "-bootstrapStandby", "-nonInteractive", "-force")
             kinds["nn"][1].start()
             self.run("haadmin", ["-transitionToActive", "nn1"])
+        self._furnish()
         for daemon in kinds["dn"]:
             daemon.wait()
         self.settle()
@@ -209,11 +243,11 @@ class Hdfs:
         wanted = sum(daemon.runs() for name, daemon in self.daemons.items() if name[:2] == "dn")
         end = time.monotonic() + 90
         while time.monotonic() < end:
-            for name, address in self._http.items():
+            for name in self._http:
                 if name[:2] != "nn" or not self.daemons[name].runs():
                     continue
-                state = jmx(address, "NameNode,name=FSNamesystemState")
-                role = jmx(address, "NameNode,name=NameNodeStatus").get("State")
+                state = self._jmx(name, "NameNode,name=FSNamesystemState")
+                role = self._jmx(name, "NameNode,name=NameNodeStatus").get("State")
                 live = state.get("NumLiveDataNodes", 0)
                 if role == "active" and state.get("FSState") == "Operational" and live >= wanted:
                     return
@@ -221,15 +255,16 @@ class Hdfs:
         raise Failed("no NameNode became active, out of safe mode and aware of every DataNode in 90 s")
 
     def run(self, tool, arguments):
-        result = subprocess.run(self.tool(tool, arguments), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        command = self.tool(tool, arguments, self.superuser)
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if result.returncode != 0:
             raise Failed(f"{tool} {arguments} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
 
     def describe(self):
         return {"server": f"Apache Hadoop HDFS {self.jars.version}", "url": self.url(), "conf": str(self.conf)}
 
-    def tool(self, name, arguments):
-        """The command line of one of Hadoop's own tools."""
+    def tool(self, name, arguments, user=None):
+        """The command line of one of Hadoop's own tools, run by the usual user or another."""
         if name not in TOOLS:
             raise Failed(f"no tool {name!r}, there are: {', '.join(TOOLS)}")
-        return [*self._java("nn", self.conf), TOOLS[name], *arguments]
+        return [*self._identity(user), *self._java("nn", self.conf), TOOLS[name], *arguments]

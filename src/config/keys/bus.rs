@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::build;
+use super::{build, lifted};
 use crate::{
     bus::kafka::{Compression, Durability, Mechanism, Sasl, Settings, Tls},
     config::{
@@ -88,11 +88,6 @@ fn options(section: &mut Section<'_>) -> Option<Settings> {
             ..plain
         })
     })
-}
-
-/// What may be absent, unless it was complained about.
-fn lifted<T>(found: Option<Option<T>>) -> Option<Option<T>> {
-    found.map_or(Some(None), |read| read.map(Some))
 }
 
 fn tls(mut section: Section<'_>) -> Option<Tls> {

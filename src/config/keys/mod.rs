@@ -250,6 +250,11 @@ fn topic_of(section: &mut Section<'_>, meaning: &'static str) -> Option<At<Topic
     section.key("topic", meaning).parse(values::TOPIC, |text| Ok(TopicName::from(text))).required()
 }
 
+/// What may be absent, unless it was complained about.
+fn lifted<T>(found: Option<Option<T>>) -> Option<Option<T>> {
+    found.map_or(Some(None), |read| read.map(Some))
+}
+
 /// Runs a function in which `?` ends at the first value that was complained about.
 fn build<T>(f: impl FnOnce() -> Option<T>) -> Option<T> {
     f()

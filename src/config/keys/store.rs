@@ -1,6 +1,6 @@
 //! The keys of `[store]`.
 
-use super::build;
+use super::{build, lifted};
 use crate::{
     config::{
         StoreSettings, clusters,
@@ -9,7 +9,7 @@ use crate::{
         section::{ReadKind, Section},
         values,
     },
-    store::hdfs::{Durability, Settings},
+    store::hdfs::{Durability, Kerberos, Settings},
 };
 
 pub(super) fn store(mut section: Section<'_>) -> Option<At<StoreSettings>> {
@@ -53,6 +53,12 @@ fn options(section: &mut Section<'_>) -> Option<Settings> {
     let conf = conf.parse(clusters::FOLDER_OR_NONE, clusters::folder_or_none).or(None);
     let user = section.key("user", "as whom; if empty, $HADOOP_USER_NAME or who the process is");
     let user = user.parse(clusters::USER_OR_NONE, clusters::user_or_none).or(None);
+    let kerberos = section.key("kerberos", "as whom, proven by a keytab: kerberos = { principal = \"…\", … }");
+    let kerberos = kerberos.section().optional();
+    let kerberos = kerberos.map(|found| found.map(|at| self::kerberos(at.value)));
+    if let (Some(Some(_)), Some(Some(_))) = (&kerberos, user.as_ref().map(|user| &user.value)) {
+        section.say("user and kerberos both say as whom: the user is the principal's, so leave user out");
+    }
     let replication = section.key("replication", "copies of each block; without it as the cluster has it");
     let replication = replication.integer(1..=512).optional();
     let block = section.key("block_size", "bytes of a block; without it as the cluster has it");
@@ -72,6 +78,7 @@ fn options(section: &mut Section<'_>) -> Option<Settings> {
         Some(Settings {
             conf_dir: conf?.value,
             user: user?.value,
+            kerberos: lifted(kerberos?)?,
             replication: replication?.map(|at| at.value),
             block_size: block?.map(|at| at.value),
             durability: durability?.value,
@@ -82,4 +89,13 @@ fn options(section: &mut Section<'_>) -> Option<Settings> {
             ..plain
         })
     })
+}
+
+fn kerberos(mut section: Section<'_>) -> Option<Kerberos> {
+    let principal = section.key("principal", "the name with its realm, like \"howdah@EXAMPLE.ORG\"");
+    let principal = principal.parse(clusters::PRINCIPAL, clusters::principal).required();
+    let keytab = section.key("keytab", "the file that holds its keys");
+    let keytab = keytab.parse(values::LOCAL_PATH, values::local_path).required();
+    section.finish();
+    Some(Kerberos { principal: principal?.value, keytab: keytab?.value })
 }

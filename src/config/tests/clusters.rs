@@ -107,6 +107,25 @@ fn every_key_of_hdfs_is_heard() {
 }
 
 #[test]
+fn kerberos_takes_a_principal_and_its_keytab() {
+    let guarded = r#"{ kind = "hdfs", url = "hdfs://n:1",
+        kerberos = { principal = "howdah/n1@EXAMPLE.ORG", keytab = "/etc/howdah.keytab" } }"#;
+    let kerberos =
+        hdfs::Kerberos { principal: "howdah/n1@EXAMPLE.ORG".to_owned(), keytab: "/etc/howdah.keytab".into() };
+    let expected = hdfs::Settings { kerberos: Some(kerberos), ..hdfs::Settings::plain("hdfs://n:1") };
+    let pipeline = with_store(&guarded.replace('\n', " "));
+    assert_eq!(pipeline.unwrap().store, StoreSettings::Hdfs(expected));
+    for (keys, complaint) in [
+        (r#"user = "x", kerberos = { principal = "h@E", keytab = "k" }"#, "both say as whom"),
+        (r#"kerberos = { principal = "h", keytab = "k" }"#, "\"h\" is no principal"),
+        (r#"kerberos = { principal = "h@E" }"#, "keytab"),
+    ] {
+        let said = with_store(&format!(r#"{{ kind = "hdfs", url = "hdfs://n:1", {keys} }}"#)).unwrap_err();
+        assert!(said.iter().any(|one| one.contains(complaint)), "{said:?}");
+    }
+}
+
+#[test]
 fn the_shipped_files_run_on_a_laptop_and_on_a_cluster() {
     let cluster = |name: &str| match name {
         "KAFKA_BROKERS" => Some("k1:9092,k2:9092".to_owned()),

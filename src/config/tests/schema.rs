@@ -41,6 +41,7 @@ const BEYOND: &[&str] = &[
     "asks to know whom to reach",
     "belong together",
     "shows the password",
+    "both say as whom",
     "is there already",
     "there is a stage of this name already",
     "there is a pipeline",

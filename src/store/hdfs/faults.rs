@@ -95,5 +95,10 @@ pub(super) fn is_below_a_file(error: &HdfsError) -> bool {
 
 /// The first line of what Java or hdfs-native say; the rest is a stack of calls.
 fn words(error: &HdfsError) -> String {
+    if let HdfsError::GSSAPIError(_, code, text) = error {
+        // Its own text says first what every failure of its kind has in common.
+        let text = text.trim().replace('\n', ": ");
+        return format!("Kerberos: {text} (code {code}; without a keytab, tickets come from kinit)");
+    }
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

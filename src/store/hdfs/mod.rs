@@ -12,6 +12,10 @@
 //! Every call has a deadline ([`Settings::deadline`]), and no call is made on its caller's thread
 //! (`calls`).
 //!
+//! On a cluster that is guarded by Kerberos, MIT's library is loaded at run time (`libgssapi_krb5.so.2`);
+//! it reads `KRB5_CONFIG` or `/etc/krb5.conf`. Tickets are got from the keytab when a connection to a NameNode
+//! is opened; an open one outlives its ticket, and DataNodes ask for none.
+//!
 //! The settings are known to every howdah, so that a file means the same to all of them; one that was
 //! built without the cargo feature `hdfs` refuses to open such a store.
 
@@ -29,6 +33,6 @@ mod tests;
 #[cfg(feature = "hdfs")]
 mod writer;
 
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, Kerberos, Settings};
 #[cfg(feature = "hdfs")]
 pub use store::HdfsStore;

@@ -12,6 +12,15 @@ pub enum Durability {
     Hsync,
 }
 
+/// Who we are, by Kerberos.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Kerberos {
+    /// The name with its realm: `howdah@EXAMPLE.ORG`, or `howdah/host@EXAMPLE.ORG`.
+    pub principal: String,
+    /// The file that holds its keys.
+    pub keytab: PathBuf,
+}
+
 /// What the HDFS store is told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -21,6 +30,9 @@ pub struct Settings {
     pub conf_dir: Option<PathBuf>,
     /// As whom; `None`: `HADOOP_USER_NAME`, or who the process is.
     pub user: Option<String>,
+    /// As whom on a cluster that is guarded by Kerberos. `None`: if its files say that it is, whoever the
+    /// process's own tickets name (`KRB5CCNAME`), which somebody else has to renew.
+    pub kerberos: Option<Kerberos>,
     /// Copies of each block; `None`: as the cluster has it.
     pub replication: Option<u32>,
     /// Bytes of a block; `None`: as the cluster has it.
@@ -45,6 +57,7 @@ impl Settings {
             url: url.into(),
             conf_dir: None,
             user: None,
+            kerberos: None,
             replication: None,
             block_size: None,
             durability: Durability::Close,
