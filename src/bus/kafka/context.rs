@@ -34,6 +34,8 @@ pub(super) struct Context {
     disturbed: AtomicBool,
     /// The last such failure.
     last: Mutex<Option<(Instant, Option<RDKafkaErrorCode>, String)>>,
+    /// Where the readers of a partition stand before an open transaction, and since when.
+    stable: Mutex<Option<(i64, Instant)>>,
     /// What has become of the records that a producer sends.
     deliveries: Mutex<Deliveries>,
 }
@@ -101,6 +103,22 @@ impl Context {
         fault
     }
 
+    /// The offset before which readers of this client's partition stand, because a transaction is open from there
+    /// on, and for how long they have.
+    pub(super) fn stable(&self) -> Option<(i64, Duration)> {
+        locked(&self.stable).map(|(offset, since)| (offset, since.elapsed()))
+    }
+
+    /// Looks at the ends that the last fetch told, of the one partition that a reader's client has.
+    fn look_at_ends(&self, statistics: &Statistics, is_up: bool) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        let open = partitions.filter(|partition| partition.ls_offset >= 0 && partition.ls_offset < partition.hi_offset);
+        // Whoever cannot ask the brokers knows nothing of their transactions.
+        let open = open.map(|partition| partition.ls_offset).next().filter(|_| is_up);
+        let mut stable = locked(&self.stable);
+        *stable = open.map(|offset| stable.filter(|(before, _)| *before == offset).unwrap_or((offset, Instant::now())));
+    }
+
     /// A batch of so many records begins; answers with the number of its first. What comes of earlier ones
     /// is not listened to any more.
     pub(super) fn expect(&self, records: usize) -> usize {
@@ -151,6 +169,7 @@ impl ClientContext for Context {
             up += i64::from(broker.state == "UP" && broker.nodeid >= 0);
             slowest_us = slowest_us.max(broker.rtt.as_ref().map_or(0, |window| window.p99));
         }
+        self.look_at_ends(&statistics, up > 0);
         let before = mem::replace(&mut *locked(&self.told), now);
         let counts = &self.connections;
         counts.requests.add(now.requests.saturating_sub(before.requests));

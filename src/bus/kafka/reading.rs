@@ -163,6 +163,7 @@ impl Polling {
             }
             if self.is_due() {
                 self.look()?;
+                self.look_for_open_transaction(&consumer)?;
             }
         }
         Ok(())
@@ -178,6 +179,20 @@ impl Polling {
             let _ = self.outbox.blocking_send(Ok(batch));
         }
         Ok(())
+    }
+
+    /// A transaction that nobody ends would hold readers up for ever, without a word.
+    fn look_for_open_transaction(&self, consumer: &BaseConsumer<Context>) -> Result<()> {
+        let Some((stable, lasts)) = consumer.context().stable() else { return Ok(()) };
+        let stable = u64::try_from(stable).unwrap_or_default();
+        let is_new = lasts < self.inner.settings.open_transaction || self.at < stable;
+        // What a fetch told may be old by now.
+        if is_new || self.inner.ends(&self.topic, self.partition)?.high > stable {
+            return Ok(());
+        }
+        let text = format!("a transaction is open from offset {stable} on, for {} s now", lasts.as_secs());
+        let way_out = "nobody gets behind it: find it with kafka-transactions.sh find-hanging, end it with its abort";
+        Err(Fault::external(format!("{}: {text}; {way_out}", self.place())))
     }
 
     fn is_due(&self) -> bool {

@@ -99,6 +99,9 @@ pub struct Settings {
     pub deadline: Duration,
     /// How often a reader looks whether the topic is still the one it was.
     pub identity_every: Duration,
+    /// How long readers may stand before an open transaction until it is told as a fault. Longer than
+    /// those of this program's own producers are left open by the brokers.
+    pub open_transaction: Duration,
     /// Encryption, if any.
     pub tls: Option<Tls>,
     /// Authentication by name and password, if any.
@@ -120,6 +123,7 @@ impl Settings {
             batch_records: 10_000,
             deadline: Duration::from_secs(15),
             identity_every: Duration::from_secs(30),
+            open_transaction: Duration::from_secs(360),
             tls: None,
             sasl: None,
         }

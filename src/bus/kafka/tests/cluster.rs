@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
 use tokio::time::Instant;
 
 use super::{KafkaBus, Settings, Subject, contract, subject};
 use crate::{
-    bus::{Bus, Cleanup, Outgoing, TopicInfo, TopicSpec},
+    bus::{Bus, Cleanup, Outgoing, Reader, TopicInfo, TopicSpec},
     fault::{Domain, Effect, Fault, Kind, Result, Retry},
     model::TopicName,
     servers::Servers,
@@ -159,4 +163,52 @@ async fn a_reader_never_mixes_a_topic_with_the_one_made_in_its_place() {
         };
         assert_eq!(fault.kind, Kind::Recreated, "{fault}");
     }
+}
+
+/// Another program's transaction that is never ended holds readers up: they say so, and go on once it is.
+#[tokio::test]
+async fn a_transaction_that_nobody_ends_is_told() {
+    let short = Duration::from_secs(1);
+    let plainly = Settings::plain(super::ONE.about("brokers"));
+    let bus =
+        KafkaBus::new(Settings { identity_every: short, open_transaction: 3 * short, ..plainly.clone() }).unwrap();
+    let topic = make(&bus, &format!("hanging-{:08x}", fastrand::u32(..))).await;
+    let mut ours = bus.producer(&format!("ours-{}", topic.name)).await.unwrap();
+    let before = ours.send(vec![plain(&topic, "before")]).await.unwrap()[0];
+
+    let foreign: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &plainly.brokers)
+        .set("transactional.id", format!("foreign-{}", topic.name))
+        .create()
+        .unwrap();
+    foreign.init_transactions(LIMIT).unwrap();
+    foreign.begin_transaction().unwrap();
+    let record: BaseRecord<'_, (), str> = BaseRecord::to(topic.name.as_str()).partition(0).payload("open");
+    foreign.send(record).unwrap();
+    foreign.flush(LIMIT).unwrap();
+    let behind = ours.send(vec![plain(&topic, "behind")]).await.unwrap()[0];
+
+    let mut reader = bus.reader(&topic, 0, 0).await.unwrap();
+    let read = async |reader: &mut Box<dyn Reader>| {
+        let batch = tokio::time::timeout(10 * LIMIT, reader.next()).await.expect("a word of it")?;
+        Ok::<_, Fault>(batch.records.into_iter().map(|record| record.offset).collect::<Vec<_>>())
+    };
+    assert_eq!(read(&mut reader).await.unwrap(), [before]);
+    let fault = loop {
+        match read(&mut reader).await {
+            Ok(markers) => assert_eq!(markers, [0; 0]),
+            Err(fault) => break fault,
+        }
+    };
+    // The first transaction's marker lies between.
+    let open = before + 2;
+    assert!(fault.message.contains(&format!("a transaction is open from offset {open} on")), "{fault}");
+    assert_eq!((fault.domain, fault.retry), (Domain::External, Retry::Backoff), "{fault}");
+
+    foreign.abort_transaction(LIMIT).unwrap();
+    let mut found = Vec::new();
+    while found.is_empty() {
+        found = read(&mut reader).await.unwrap();
+    }
+    assert_eq!(found, [behind]);
 }
