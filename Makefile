@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows howdah at work, `make test` proves it.
 
-.PHONY: demo test compat bench format tools
+.PHONY: demo test compat torture bench format tools
 
 # The pipeline on recorded edits, with a live view. Ends with Ctrl-C.
 demo: tools
@@ -15,6 +15,11 @@ test: tools
 compat: tools
 	@tests/tools
 	@tests/compat
+
+# The faults with their full times, and many more kills.
+torture: tools
+	@tests/tools
+	@tests/full
 
 # The figures of the README, measured on this machine.
 bench: tools
