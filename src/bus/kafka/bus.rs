@@ -149,6 +149,12 @@ impl Inner {
     }
 
     fn describe_topic(&self, name: &TopicName) -> Result<Option<Described>> {
+        if self.asker.context().is_troubled() {
+            // While all brokers are away, librdkafka's admin requests look for a controller without a
+            // pause. A plain request waits for a broker first.
+            let any = self.asker.fetch_metadata(Some(name.as_str()), self.settings.deadline);
+            any.map_err(|error| self.unanswered(format!("topic {name}"), &error))?;
+        }
         native::describe(self.asker.client(), name, self.settings.deadline).map_err(|fault| {
             hear(&self.asker);
             self.asker.context().explain(fault.at(self.describe()))

@@ -87,6 +87,11 @@ impl Context {
         self.disturbed.swap(false, Ordering::Relaxed)
     }
 
+    /// Whether a connection failed a short time ago.
+    pub(super) fn is_troubled(&self) -> bool {
+        locked(&self.last).as_ref().is_some_and(|(at, ..)| at.elapsed() < EXPLAINS)
+    }
+
     /// The fault with what is wrong with the connection, if something is: to librdkafka a wrong password
     /// is a request that was not answered.
     pub(super) fn explain(&self, mut fault: Fault) -> Fault {
