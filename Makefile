@@ -1,6 +1,6 @@
 # Two commands: `make demo` shows howdah at work, `make test` proves it.
 
-.PHONY: demo test compat torture bench format tools
+.PHONY: demo test compat torture bench compare format tools
 
 # The pipeline on recorded edits, with a live view. Ends with Ctrl-C.
 demo: tools
@@ -24,6 +24,11 @@ torture: tools
 # The figures of the README, measured on this machine.
 bench: tools
 	@benches/run
+
+# What Flume and Spark take for the same work, on real servers.
+compare: tools
+	@tests/tools
+	@benches/run peers
 
 format:
 	@cargo fmt --all

@@ -114,4 +114,5 @@ def measure(binary: Path, folder: Path, number: int, kafka: dict, hdfs: dict) ->
         sys.exit(f"{records:,} of {number:,} records are in the archive\n{shown.stdout}{shown.stderr}")
 
 
-main()
+if __name__ == "__main__":
+    main()
