@@ -311,14 +311,19 @@ impl Transactions {
         }
     }
 
-    /// Gives an open transaction up. The fault tells what has become of the records: nothing.
+    /// Gives an open transaction up. The fault tells what has become of the records: nothing. That another
+    /// holder has opened the id may come to light only now; then that is the fault, for it must not be
+    /// answered by opening the id again.
     fn abort(&mut self, fault: Fault) -> Fault {
         let given_up = self.producer.abort_transaction(ABORT);
         if fault.kind == Kind::Fenced {
             self.spent = Some(fault.clone());
         } else if let Err(error) = given_up {
             let next = self.fenced_or("a transaction could not be given up", &error);
-            self.spent = Some(next);
+            self.spent = Some(next.clone());
+            if next.kind == Kind::Fenced {
+                return next;
+            }
         } else if self.producer.context().was_disturbed() {
             self.spent = Some(self.replaced("a connection failed in a transaction"));
         }
