@@ -64,13 +64,17 @@ const QUICK: [(&str, &str); 4] = [
     ("silence = \"30s\"", "silence = \"10s\""),
 ];
 
+/// The line that says who a pipeline is on a guarded HDFS.
+pub fn kerberos(principal: &str, keytab: &str) -> String {
+    format!("kerberos = {{ principal = \"{principal}\", keytab = \"{keytab}\" }}\n")
+}
+
 /// The pipeline with who it is on a guarded HDFS.
 pub fn guarded(pipeline: &str, principal: &str, keytab: &str) -> String {
     let head = "[store] ";
     assert_eq!(pipeline.matches(head).count(), 1);
-    let kerberos = format!("kerberos = {{ principal = \"{principal}\", keytab = \"{keytab}\" }}");
     let line = pipeline.lines().find(|line| line.starts_with(head)).unwrap();
-    pipeline.replace(line, &format!("{line}\n{kerberos}"))
+    pipeline.replace(line, &format!("{line}\n{}", kerberos(principal, keytab).trim_end()))
 }
 
 impl<'c> Case<'c> {
