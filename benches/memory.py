@@ -102,11 +102,12 @@ def main() -> None:
             backlog(asked.howdah, Path(folder), asked.backlog)
 
 
-def make(folder: Path, number: int) -> Path:
+def make(folder: Path, number: int, rate: int = 0) -> Path:
+    """The recorded events, copied on into later hours, or else so many to a second."""
     copies = -(-number // PER_COPY)
     events = folder / "events.ndjson"
     maker = ROOT / "tests" / "judge" / "make_events.py"
-    subprocess.run([sys.executable, maker, events, "--copies", str(copies)], check=True)
+    subprocess.run([sys.executable, maker, events, f"--copies={copies}", f"--rate={rate}"], check=True)
     return events
 
 

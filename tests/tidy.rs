@@ -160,7 +160,7 @@ fn only_what_librdkafka_does_not_wrap_is_unsafe() {
     for path in sources("src") {
         let (place, source) = (place(&path), fs::read_to_string(&path).unwrap());
         let is_used = source.lines().any(|line| line.contains("unsafe ") && !line.trim_start().starts_with("//"));
-        assert!(!is_used || place == "bus/kafka/native", "{place} is unsafe");
+        assert!(!is_used || place.starts_with("bus/kafka/native"), "{place} is unsafe");
     }
 }
 

@@ -20,7 +20,7 @@ BENCHES = Path(__file__).resolve().parents[1]
 # The servers are those of the tests.
 sys.path += [str(BENCHES), str(BENCHES.parent / "tests")]
 
-from cluster import Servers  # noqa: E402
+from cluster import RATE, Servers  # noqa: E402
 from memory import PER_COPY, make, say  # noqa: E402
 from servers.processes import Failed  # noqa: E402
 
@@ -101,7 +101,7 @@ class Comparison:
     def _given(self, name: str, number: int) -> Input:
         folder = self._bench.folder / name
         folder.mkdir()
-        return Input(make(folder, number), -(-number // PER_COPY) * PER_COPY, f"{name}_topic")
+        return Input(make(folder, number, RATE), -(-number // PER_COPY) * PER_COPY, f"{name}_topic")
 
     def _one(self, kind: ModuleType, stage: str, who: str, given: Input, number: int):
         """One run; then what it needed alone is deleted."""

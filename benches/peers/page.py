@@ -8,6 +8,7 @@ import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
+from cluster import RATE
 from memory import ROOT
 
 from . import flume
@@ -43,6 +44,9 @@ What howdah, Flume and Spark take for the same work, on the same Kafka and HDFS 
 - **table**: edits per minute and wiki of that topic in a Delta table, by the shipped pipeline and by a job of Structured
   Streaming with the same windows, keys and filter, `local[2]`, two shuffle partitions.
 
+The events are recorded ones, repeated with ids of their own and with the times of a stream of {rate} a second: Wikimedia has
+some tens. The slower the stream, the more windows and hours there are to write for as many events.
+
 CPU is user and system time of the process and of what it starts, from its start to its end; *without the start* leaves
 out what it took until its first record was at the sink, for the tables until it began to read. Memory is the highest
 resident set (VmHWM). Records a second are those from the first to the last at the sink; for the tables, and for kcat alone,
@@ -53,9 +57,8 @@ from when it began to read. With several rounds the figure is the median, and th
 - To howdah: it collects over HTTP and syncs its spool to the disk, drops what it has collected already, and sends in
   transactions; Flume and kcat read a local file, and Flume's memory channel keeps nothing.
 - To howdah: its table is there while it runs, is committed again and again, and has a file for each hour that changed.
-  The recorded events, copied on into later hours, fill an hour with every 1,000 to 2,500 of them. Spark writes once, at the
-  end, with all of the topic as one batch, which is what costs it least; minutes that its watermark has not passed it does
-  not write at all.
+  Spark writes once, at the end, with all of the topic as one batch, which is what costs it least; minutes that its
+  watermark has not passed it does not write at all.
 - To howdah and Flume: kcat and curl repeat nothing after a failure, and are no way to run an archive; they show what a bare
   client takes.
 - To Flume and Spark: a JVM starts slowly and becomes faster as it runs, so a short run shows more of its start. Spark's
@@ -139,7 +142,8 @@ def losses(killed: dict[tuple[str, str], list[Found]]) -> str:
 
 def page(about: str, runs: dict, killed: dict, number: int) -> str:
     sizes = {kind: flume.channel(kind, Path())["capacity"] for kind in ("memory", "file")}
-    parts = [ABOUT.format(batch=flume.BATCH, other=flume.WORSE, collector=flume.COLLECTOR[1], **sizes)]
+    given = {"batch": flume.BATCH, "other": flume.WORSE, "collector": flume.COLLECTOR[1], "rate": RATE}
+    parts = [ABOUT.format(**given, **sizes)]
     if runs:
         parts.append(f"## What it took\n\n{about}\n\n{costs(runs)}\n")
     if killed:

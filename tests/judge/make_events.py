@@ -3,9 +3,10 @@
     make_events.py OUT.ndjson[.gz] --copies 40 --canary 50 --bare 37 --odd 41 --seed 7
 
 The recorded events are repeated, each copy later than the one before by the time that the first
-one spans, with new ids. Then every K-th event is made into one of the kinds below; an event
-gets at most one kind. Only `/timestamp` becomes odd, never `/meta/dt`, by which a server orders.
-The output is in the order served; nothing in it is random, the seed goes into ids and phases.
+one spans, with new ids; with `--rate` they keep their order and come so many to a second instead.
+Then every K-th event is made into one of the kinds below; an event gets at most one kind. Only
+`/timestamp` becomes odd, never `/meta/dt`, by which a server orders. The output is in the order
+served; nothing in it is random, the seed goes into ids and phases.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ KINDS: dict[str, Callable[[Event, int], None]] = {
 }
 
 
-def copies(recorded: list[bytes], number: int, seed: int) -> Iterator[Event]:
+def copies(recorded: list[bytes], number: int, seed: int, rate: int = 0) -> Iterator[Event]:
     """The recorded events over and over, in order of their time, each with an id of its own."""
     first, last = (datetime.fromisoformat(json.loads(line)["meta"]["dt"]) for line in (recorded[0], recorded[-1]))
     minutes = int((last - first).total_seconds() // 60) + 1
@@ -92,14 +93,17 @@ def copies(recorded: list[bytes], number: int, seed: int) -> Iterator[Event]:
         shift = timedelta(minutes=minutes * copy)
         for nth, line in enumerate(recorded):
             event = json.loads(line)
-            if copy or seed:
+            if copy or seed or rate:
                 meta = event["meta"]
-                moved = datetime.fromisoformat(meta["dt"]) + shift
+                if rate:
+                    moved = first + timedelta(seconds=(copy * len(recorded) + nth) / rate)
+                else:
+                    moved = datetime.fromisoformat(meta["dt"]) + shift
                 meta["dt"] = moved.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moved.microsecond // 1000:03}Z"
                 meta["id"] = str(uuid.uuid5(NAMESPACE, f"{seed}/{copy}/{nth}"))
                 meta["offset"] += copy * len(recorded)
                 event["id"] += copy * len(recorded)
-                event["timestamp"] += int(shift.total_seconds())
+                event["timestamp"] = int(moved.timestamp()) if rate else event["timestamp"] + int(shift.total_seconds())
             yield event
 
 
@@ -142,6 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, help="take only so many of the recorded events")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="of the recorded events take each K-th")
     parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--rate", type=int, default=0, help="so many events a second, from the first one's time on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--topics", type=int, choices=[1, 2], default=1, help="source topics, in meta.topic")
     parser.add_argument("--burst", type=int, default=1, help="so many events in a row share one millisecond")
@@ -151,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     recorded = list(read_lines(args.recorded))[: args.limit : args.every]
     periods = {kind: getattr(args, kind) for kind in KINDS}
-    lines = make(copies(recorded, args.copies, args.seed), periods, args.seed, args.topics, args.burst)
+    lines = make(copies(recorded, args.copies, args.seed, args.rate), periods, args.seed, args.topics, args.burst)
     with args.out.open("wb") as file:
         if args.out.name.endswith(".gz"):
             with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:

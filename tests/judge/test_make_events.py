@@ -6,6 +6,7 @@ import json
 import tempfile
 import unittest
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 import make_events
@@ -42,6 +43,20 @@ class MakeEvents(unittest.TestCase):
         self.assertEqual(times, sorted(times))
         self.assertTrue(all(len(time) == 24 for time in times))
         self.assertEqual([event["timestamp"] for event in events], sorted(event["timestamp"] for event in events))
+
+    def test_at_a_rate_so_many_events_come_in_each_second(self) -> None:
+        recorded = [json.loads(line) for line in self.make("--limit=90")]
+        events = [json.loads(line) for line in self.make("--limit=90", "--copies=2", "--rate=30")]
+        seconds = Counter(event["timestamp"] for event in events)
+        first = datetime.fromisoformat(recorded[0]["meta"]["dt"])
+        # The first second began a little before the first event.
+        self.assertEqual(sorted(seconds)[0], int(first.timestamp()))
+        self.assertEqual(list(seconds.values())[1:-1], [30] * (len(seconds) - 2))
+        self.assertEqual(len({event["meta"]["id"] for event in events}), 180)
+        self.assertEqual([event["wiki"] for event in events], [event["wiki"] for event in recorded] * 2)
+        for event in events:
+            moment = datetime.fromisoformat(event["meta"]["dt"])
+            self.assertEqual(int(moment.timestamp()), event["timestamp"])
 
     def test_every_kind_comes_as_often_as_asked(self) -> None:
         kinds = {"canary": 10, "bare": 11, "times": 13, "broken": 17, "big": 97}

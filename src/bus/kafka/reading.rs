@@ -2,7 +2,7 @@
 //!
 //! It is told where to begin and never asks a group. What lies between records is a transaction's
 //! marker, an aborted or a compacted record; where the partition ends behind such, librdkafka's
-//! end-of-partition event says how far. What the broker refuses as out of range is looked up: below the
+//! end-of-partition message says how far. What the broker refuses as out of range is looked up: below the
 //! low watermark it is retention, above the high one it is loss.
 //!
 //! librdkafka goes on at the same offset when a topic was deleted and created anew in the meantime (its
@@ -18,15 +18,19 @@ use std::{sync::Arc, thread, time::Duration};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use rdkafka::{
-    Message, Offset as At, TopicPartitionList,
+    Offset as At, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers as _},
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{bus::Inner, context::Context, faults};
+use super::{
+    bus::Inner,
+    context::Context,
+    faults,
+    native::{Fetched, Records, Told},
+};
 use crate::{
     bus::{Reader, TopicInfo},
     fault::{Fault, Kind, Result},
@@ -138,10 +142,10 @@ impl Polling {
             let text = format!("{} has no partition {}", self.topic.name, self.partition);
             return Err(Fault::user(format!("{}: topic {text}", self.inner.describe())));
         }
-        let mut consumer = self.assign()?;
+        let mut records = self.assign()?;
         let mut refused = 0;
         while !self.outbox.is_closed() {
-            match self.poll(&consumer) {
+            match self.poll(&mut records) {
                 Ok(()) => refused = 0,
                 // Also a broker that has not heard of a new topic yet: the others tell whether there is one.
                 Err(KafkaError::MessageConsumption(code)) if faults::passes(code) || faults::is_ignorance(code) => {
@@ -154,7 +158,7 @@ impl Polling {
                 )) => {
                     refused += 1;
                     self.out_of_range(refused)?;
-                    consumer = self.assign()?;
+                    records = self.assign()?;
                 }
                 Err(error) => {
                     self.look()?;
@@ -163,7 +167,7 @@ impl Polling {
             }
             if self.is_due() {
                 self.look()?;
-                self.look_for_open_transaction(&consumer)?;
+                self.look_for_open_transaction(records.consumer())?;
             }
         }
         Ok(())
@@ -205,7 +209,7 @@ impl Polling {
         self.at = to;
     }
 
-    fn assign(&self) -> Result<BaseConsumer<Context>> {
+    fn assign(&self) -> Result<Records> {
         let at = i64::try_from(self.at).map_err(|_| self.above(None))?;
         // Where offsets end, librdkafka's own marks begin.
         if at == i64::MAX {
@@ -215,30 +219,31 @@ impl Polling {
         let config = self.inner.settings.reading(self.inner.password.as_deref());
         let consumer: BaseConsumer<Context> =
             config.create_with_context(Context::new(Arc::clone(&self.inner.connections))).map_err(fault)?;
+        let records = Records::new(consumer, &self.topic.name, self.partition)?;
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(self.topic.name.as_str(), self.partition.cast_signed(), At::Offset(at))
             .map_err(fault)?;
-        consumer.assign(&list).map_err(fault)?;
-        Ok(consumer)
+        records.consumer().assign(&list).map_err(fault)?;
+        Ok(records)
     }
 
     /// Passes on what there is: records, and how far the partition goes behind them.
-    fn poll(&mut self, consumer: &BaseConsumer<Context>) -> Result<(), KafkaError> {
+    fn poll(&mut self, records: &mut Records) -> Result<(), KafkaError> {
         let mut gathered = Gathered::default();
         let mut wait = if self.held.is_empty() { POLL } else { ASK_EVERY.saturating_sub(self.looked.elapsed()) };
         let (mut end, mut outcome) = (self.at, Ok(()));
         while !gathered.is_full() {
-            match consumer.poll(wait) {
-                Some(Ok(message)) => gathered.add(&message),
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    end = self.end(consumer)?;
+            match records.next(wait) {
+                Ok(Some(Told::Record(record))) => gathered.add(&record),
+                Ok(Some(Told::End(offset))) => {
+                    end = offset;
                     break;
                 }
-                Some(Err(error)) => {
+                Ok(None) => break,
+                Err(error) => {
                     outcome = Err(error);
                     break;
                 }
-                None => break,
             }
             wait = Duration::ZERO;
         }
@@ -248,16 +253,6 @@ impl Polling {
             self.hold(records, to, Why::Marker);
         }
         outcome
-    }
-
-    /// Where librdkafka stands at the partition's end: behind the markers that it has passed.
-    fn end(&self, consumer: &BaseConsumer<Context>) -> Result<Offset, KafkaError> {
-        let list = consumer.position()?;
-        let place = list.find_partition(self.topic.name.as_str(), self.partition.cast_signed());
-        Ok(match place.map(|place| place.offset()) {
-            Some(At::Offset(offset)) => u64::try_from(offset).unwrap_or_default(),
-            _ => self.at,
-        })
     }
 
     /// The broker refused where we stand.
@@ -312,15 +307,12 @@ impl Gathered {
         bytes.len()
     }
 
-    fn add(&mut self, message: &BorrowedMessage<'_>) {
-        let key = message.key().map(|key| self.put(key));
-        let value = message.payload().map(|value| self.put(value));
-        let headers = message.headers().map_or_else(Vec::new, |headers| {
-            headers.iter().map(|header| (self.name(header.key), self.put(header.value.unwrap_or_default()))).collect()
-        });
-        let offset = u64::try_from(message.offset()).unwrap_or_default();
-        let time = message.timestamp().to_millis().unwrap_or_default();
-        self.shapes.push(Shape { offset, time, key, value, headers });
+    fn add(&mut self, record: &Fetched<'_>) {
+        let key = record.key().map(|key| self.put(key));
+        let value = record.value().map(|value| self.put(value));
+        let mut headers = Vec::new();
+        record.headers(|name, value| headers.push((self.name(name), self.put(value))));
+        self.shapes.push(Shape { offset: record.offset(), time: record.time(), key, value, headers });
     }
 
     /// A header's name, shared by the records of the batch.

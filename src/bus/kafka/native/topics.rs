@@ -1,27 +1,19 @@
-//! What librdkafka does and its Rust wrapper does not pass on: a topic's identity and shape, and the
-//! sending of what is queued.
-//!
-//! This is the only file of the house with `unsafe` in it: calls of the C library's `DescribeTopics`
-//! (KIP-516's topic ids, Kafka 2.8 and newer) with the reading of its answer, and of its `flush`. What is
-//! kept to: every pointer that librdkafka gives away is owned by one of the guards below and destroyed once;
-//! what points into an event is read before that event goes; strings are copied.
-#![allow(unsafe_code)]
+//! Calls of the C library's `DescribeTopics` (KIP-516's topic ids, Kafka 2.8 and newer), and the reading of
+//! its answer.
 
 use std::{
-    ffi::{CStr, CString, c_char},
-    ptr,
+    ffi::{CString, c_char},
     time::Duration,
 };
 
-use rdkafka::{
-    client::Client,
-    error::RDKafkaErrorCode,
-    producer::{BaseProducer, Producer as _},
-};
+use rdkafka::{client::Client, error::RDKafkaErrorCode};
 use rdkafka_sys as sys;
 use uuid::Uuid;
 
-use super::{context::Context, faults::of_code};
+use super::{
+    super::{context::Context, faults::of_code},
+    millis, owned, words,
+};
 use crate::{
     fault::{Fault, Result},
     model::{TopicId, TopicName},
@@ -29,35 +21,22 @@ use crate::{
 
 /// What the brokers say of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Described {
+pub(in crate::bus::kafka) struct Described {
     /// Its identity; all zeros from brokers older than 2.8.
-    pub(super) id: TopicId,
+    pub(in crate::bus::kafka) id: TopicId,
     /// For each partition how many copies it has.
-    pub(super) replicas: Vec<usize>,
-}
-
-/// Owns what `$destroy` frees.
-struct Owned<T>(*mut T, unsafe extern "C" fn(*mut T));
-
-impl<T> Drop for Owned<T> {
-    fn drop(&mut self) {
-        // SAFETY: made non-null by the function that belongs to this destructor, and only here destroyed.
-        unsafe { (self.1)(self.0) }
-    }
-}
-
-fn owned<T>(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Owned<T>> {
-    if pointer.is_null() {
-        return Err(Fault::internal("librdkafka made nothing where it always makes something"));
-    }
-    Ok(Owned(pointer, destroy))
+    pub(in crate::bus::kafka) replicas: Vec<usize>,
 }
 
 /// Asks the brokers for a topic; `None` if there is none. Blocks up to `deadline`.
-pub(super) fn describe(client: &Client<Context>, name: &TopicName, deadline: Duration) -> Result<Option<Described>> {
+pub(in crate::bus::kafka) fn describe(
+    client: &Client<Context>,
+    name: &TopicName,
+    deadline: Duration,
+) -> Result<Option<Described>> {
     let place = format!("topic {name}");
     let text = CString::new(name.as_str()).map_err(|_| Fault::user(format!("{place}: a name holds a NUL")))?;
-    let millis = i32::try_from(deadline.as_millis()).unwrap_or(i32::MAX);
+    let millis = millis(deadline);
     let rk = client.native_ptr();
     let mut names = [text.as_ptr()];
     let mut errors: [c_char; 256] = [0; 256];
@@ -132,27 +111,4 @@ pub(super) fn describe(client: &Client<Context>, name: &TopicName, deadline: Dur
         });
         Ok(Some(Described { id: TopicId(id), replicas: replicas.collect() }))
     }
-}
-
-/// Has what is queued sent now, whatever `linger.ms` says, and waits up to `deadline` until every record was
-/// answered and the answers were taken by whoever polls the producer.
-///
-/// The wrapper's own flush raises librdkafka's flag for a moment only, and then polls for a tenth of a second.
-pub(super) fn flush(producer: &BaseProducer<Context>, deadline: Duration) {
-    let millis = i32::try_from(deadline.as_millis()).unwrap_or(i32::MAX);
-    // What is missing afterwards is known from the answers.
-    // SAFETY: the client outlives this call, as `producer` does; librdkafka allows it from any thread.
-    unsafe { sys::rd_kafka_flush(producer.client().native_ptr(), millis) };
-}
-
-/// A copy of what librdkafka says; empty if it says nothing.
-///
-/// # Safety
-/// `text` is null, or ends with a NUL and lives during the call.
-unsafe fn words(text: *const c_char) -> String {
-    if ptr::eq(text, ptr::null()) {
-        return String::new();
-    }
-    // SAFETY: not null, and the caller's promise.
-    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
