@@ -67,7 +67,7 @@ pub fn partitions_of(replica: u32, replicas: u32, num_partitions: u32) -> impl I
 }
 
 /// Reads one partition from `from` on and delivers what it reads to `actor`, until it is cancelled
-/// or meets a fault that no repetition mends (which it delivers as well).
+/// or meets a fault that no repetition mends (which it delivers as well). Records come without headers.
 pub async fn feed<A>(
     bus: SharedBus,
     topic: TopicInfo,
@@ -84,7 +84,11 @@ pub async fn feed<A>(
     let (mut position, mut attempt) = (from, 0);
     let mut asked: Option<Instant> = None;
     loop {
-        let fault = match bus.reader(&topic, partition, position).await {
+        let opened = bus.reader(&topic, partition, position).await.map(|mut reader| {
+            reader.leave_out_headers();
+            reader
+        });
+        let fault = match opened {
             Ok(mut reader) => loop {
                 match reader.next().await {
                     Ok(batch) => {

@@ -82,6 +82,7 @@ impl Bus for BackedBus {
             topic: topic.clone(),
             partition,
             position: from,
+            with_headers: true,
             reader,
             recall: None,
             ended: None,
@@ -119,6 +120,7 @@ struct BackedReader {
     topic: TopicInfo,
     partition: Partition,
     position: Offset,
+    with_headers: bool,
     reader: Box<dyn Reader>,
     /// The archive while it is read, and where the bus begins.
     recall: Option<(Recall, Offset)>,
@@ -152,6 +154,9 @@ impl Reader for BackedReader {
             }
             if self.reader.position() != self.position {
                 self.reader = self.bus.bus.reader(&self.topic, self.partition, self.position).await?;
+                if !self.with_headers {
+                    self.reader.leave_out_headers();
+                }
             }
             let batch = self.reader.next().await?;
             if batch.why != Why::Retention || !batch.records.is_empty() || self.ended == Some(batch.from) {
@@ -172,6 +177,11 @@ impl Reader for BackedReader {
 
     fn position(&self) -> Offset {
         self.position
+    }
+
+    fn leave_out_headers(&mut self) {
+        self.with_headers = false;
+        self.reader.leave_out_headers();
     }
 }
 

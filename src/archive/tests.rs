@@ -405,6 +405,10 @@ impl crate::bus::Reader for OtherReader {
     fn position(&self) -> Offset {
         self.1
     }
+
+    fn leave_out_headers(&mut self) {
+        self.0.iter_mut().for_each(|record| record.headers.clear());
+    }
 }
 
 #[async_trait::async_trait]

@@ -203,6 +203,10 @@ pub trait Reader: Send {
 
     /// Where it stands.
     fn position(&self) -> Offset;
+
+    /// Has records come without their headers, for who has no use for them. To be called before the first
+    /// [`next`](Self::next).
+    fn leave_out_headers(&mut self);
 }
 
 /// A bus that is shared.

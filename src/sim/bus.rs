@@ -50,7 +50,13 @@ impl Bus for ModelBus {
         let wanted = topic.clone();
         let label = || format!("reader {}/{partition} from {from}", topic.name);
         self.0.call(Kind::Read, label, move |s| Some(s.topics.check(&wanted, partition))).await?;
-        Ok(Box::new(ModelReader { caller: self.0.clone(), topic: topic.clone(), partition, at: from }))
+        Ok(Box::new(ModelReader {
+            caller: self.0.clone(),
+            topic: topic.clone(),
+            partition,
+            at: from,
+            with_headers: true,
+        }))
     }
 
     async fn watermarks(&self, topic: &TopicInfo, partition: Partition) -> Result<Watermarks> {
@@ -118,6 +124,7 @@ struct ModelReader {
     topic: TopicInfo,
     partition: Partition,
     at: Offset,
+    with_headers: bool,
 }
 
 #[async_trait]
@@ -129,12 +136,19 @@ impl Reader for ModelReader {
             let short = chance(s.rng, s.short);
             s.topics.read(&topic, partition, from, short)
         });
-        let batch = batch.await?;
+        let mut batch = batch.await?;
+        if !self.with_headers {
+            batch.records.iter_mut().for_each(|record| record.headers.clear());
+        }
         self.at = batch.to;
         Ok(batch)
     }
 
     fn position(&self) -> Offset {
         self.at
+    }
+
+    fn leave_out_headers(&mut self) {
+        self.with_headers = false;
     }
 }

@@ -171,6 +171,10 @@ impl Reader for HeldReader {
     fn position(&self) -> Offset {
         self.inner.position()
     }
+
+    fn leave_out_headers(&mut self) {
+        self.inner.leave_out_headers();
+    }
 }
 
 struct WatchedProducer {

@@ -153,15 +153,21 @@ pub(super) fn raw_len(block: &[u8]) -> usize {
     }
 }
 
-/// Adds the block's records from offset `from` on to `records`.
+/// Adds the block's records from offset `from` on to `records`, with their headers or without.
 ///
 /// # Errors
 /// Why these bytes are not what was written for this place; `records` may have grown by then.
-pub(super) fn open(place: &Place, block: &[u8], from: Offset, records: &mut Vec<Record>) -> Result<(), &'static str> {
+pub(super) fn open(
+    place: &Place,
+    block: &[u8],
+    from: Offset,
+    with_headers: bool,
+    records: &mut Vec<Record>,
+) -> Result<(), &'static str> {
     let raw = unpack(place, block)?;
     // A record is five bytes at least.
     records.reserve((place.num_records as usize).min(raw.len() / 5));
-    let mut cursor = Cursor { raw: &raw, at: 0, names: Vec::new() };
+    let mut cursor = Cursor { raw: &raw, at: 0, with_headers, names: Vec::new() };
     let mut least = place.base;
     for _ in 0..place.num_records {
         let record = cursor.record(place)?;
@@ -208,6 +214,7 @@ fn unpack(place: &Place, block: &[u8]) -> Result<Bytes, &'static str> {
 struct Cursor<'a> {
     raw: &'a Bytes,
     at: usize,
+    with_headers: bool,
     /// Names of headers that came by, each allocated once.
     names: Vec<Arc<str>>,
 }
@@ -220,6 +227,13 @@ impl Cursor<'_> {
         let key = self.nullable()?;
         let value = self.nullable()?;
         let num_headers = self.number()?;
+        if !self.with_headers {
+            for _ in 0..2 * num_headers {
+                let len = self.number()?;
+                self.take(len)?;
+            }
+            return Ok(Record { offset, time, key, value, headers: Vec::new() });
+        }
         // A header is two bytes at least.
         let room = usize::try_from(num_headers).unwrap_or(usize::MAX).min((self.raw.len() - self.at) / 2);
         let mut headers = Vec::with_capacity(room);
@@ -327,7 +341,7 @@ mod tests {
 
     fn read(place: &Place, block: &[u8], from: Offset) -> Result<Vec<Record>, &'static str> {
         let mut records = Vec::new();
-        open(place, block, from, &mut records).map(|()| records)
+        open(place, block, from, true, &mut records).map(|()| records)
     }
 
     #[test]
@@ -338,6 +352,10 @@ mod tests {
         assert_eq!(read(&place, &block, 1_001).unwrap(), records[1..]);
         assert_eq!(read(&place, &block, 1_002).unwrap(), records[2..]);
         assert_eq!(read(&place, &block, 1_301).unwrap(), []);
+        let mut bare = Vec::new();
+        open(&place, &block, 1_001, false, &mut bare).unwrap();
+        let without = |record: &Record| Record { headers: Vec::new(), ..record.clone() };
+        assert_eq!(bare, records[1..].iter().map(without).collect::<Vec<_>>());
     }
 
     #[test]

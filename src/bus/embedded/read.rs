@@ -133,13 +133,14 @@ pub(super) struct Reader {
     topic: TopicInfo,
     partition: Partition,
     position: Offset,
+    with_headers: bool,
     bell: watch::Receiver<()>,
 }
 
 impl Reader {
     pub(super) fn new(inner: Arc<Inner>, topic: TopicInfo, partition: Partition, position: Offset) -> Self {
         let bell = inner.bells.listen(topic.id, partition);
-        Self { inner, topic, partition, position, bell }
+        Self { inner, topic, partition, position, with_headers: true, bell }
     }
 
     async fn wait(&mut self) -> Result<()> {
@@ -157,8 +158,10 @@ impl bus::Reader for Reader {
         loop {
             // Before the look: what is written after it rings again.
             self.bell.mark_unchanged();
-            let (topic, partition, from) = (self.topic.clone(), self.partition, self.position);
-            if let Some(batch) = self.inner.pool.read(move |conn| fetch(conn, &topic, partition, from)).await? {
+            let (topic, partition) = (self.topic.clone(), self.partition);
+            let (from, with_headers) = (self.position, self.with_headers);
+            let fetching = move |conn: &Connection| fetch(conn, &topic, partition, from, with_headers);
+            if let Some(batch) = self.inner.pool.read(fetching).await? {
                 self.position = batch.to;
                 return Ok(batch);
             }
@@ -169,10 +172,20 @@ impl bus::Reader for Reader {
     fn position(&self) -> Offset {
         self.position
     }
+
+    fn leave_out_headers(&mut self) {
+        self.with_headers = false;
+    }
 }
 
 /// The batch from `from` on; `None` at the partition's end.
-fn fetch(conn: &Connection, info: &TopicInfo, partition: Partition, from: Offset) -> Result<Option<Batch>, Trouble> {
+fn fetch(
+    conn: &Connection,
+    info: &TopicInfo,
+    partition: Partition,
+    from: Offset,
+    with_headers: bool,
+) -> Result<Option<Batch>, Trouble> {
     let topic = Topic::identified(conn, info)?;
     let part = Part::find(conn, &topic, partition)?;
     if from > part.next {
@@ -199,7 +212,7 @@ fn fetch(conn: &Connection, info: &TopicInfo, partition: Partition, from: Offset
         if batch.to > from && (num_records > MAX_RECORDS || bytes > FULL_BYTES) {
             return Ok(false);
         }
-        block::open(place, block, from, &mut batch.records)?;
+        block::open(place, block, from, with_headers, &mut batch.records)?;
         batch.to = place.next;
         Ok(num_records < MAX_RECORDS && bytes < FULL_BYTES)
     })?;

@@ -253,7 +253,7 @@ impl Part {
     /// The records of one block.
     pub(super) fn read_block(&self, conn: &Connection, block: &BlockRow) -> Result<Vec<Record>, Trouble> {
         let mut records = Vec::new();
-        let read = |row: &Row<'_>| Ok(block::open(&block.place, row.get_ref(0)?.as_blob()?, 0, &mut records));
+        let read = |row: &Row<'_>| Ok(block::open(&block.place, row.get_ref(0)?.as_blob()?, 0, true, &mut records));
         let opened = conn.prepare_cached("SELECT block FROM blocks WHERE row = ?1")?.query_row([block.row], read)?;
         opened.map_err(|why| self.lost_block(conn, block.place.base, why))?;
         Ok(records)

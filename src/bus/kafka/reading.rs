@@ -60,12 +60,13 @@ pub(super) struct KafkaReader {
     topic: TopicInfo,
     partition: Partition,
     position: Offset,
+    with_headers: bool,
     batches: Option<mpsc::Receiver<Result<Batch>>>,
 }
 
 impl KafkaReader {
     pub(super) fn new(inner: Arc<Inner>, topic: TopicInfo, partition: Partition, from: Offset) -> Self {
-        Self { inner, topic, partition, position: from, batches: None }
+        Self { inner, topic, partition, position: from, with_headers: true, batches: None }
     }
 
     fn start(&self) -> Result<mpsc::Receiver<Result<Batch>>> {
@@ -75,6 +76,7 @@ impl KafkaReader {
             topic: self.topic.clone(),
             partition: self.partition,
             at: self.position,
+            with_headers: self.with_headers,
             outbox,
             held: Vec::with_capacity(HELD),
             looked: Instant::now(),
@@ -116,6 +118,10 @@ impl Reader for KafkaReader {
     fn position(&self) -> Offset {
         self.position
     }
+
+    fn leave_out_headers(&mut self) {
+        self.with_headers = false;
+    }
 }
 
 /// What the thread has.
@@ -124,6 +130,7 @@ struct Polling {
     topic: TopicInfo,
     partition: Partition,
     at: Offset,
+    with_headers: bool,
     outbox: mpsc::Sender<Result<Batch>>,
     /// Batches that are not known to be of the topic yet.
     held: Vec<Batch>,
@@ -234,7 +241,7 @@ impl Polling {
         let (mut end, mut outcome) = (self.at, Ok(()));
         while !gathered.is_full() {
             match records.next(wait) {
-                Ok(Some(Told::Record(record))) => gathered.add(&record),
+                Ok(Some(Told::Record(record))) => gathered.add(&record, self.with_headers),
                 Ok(Some(Told::End(offset))) => {
                     end = offset;
                     break;
@@ -307,11 +314,13 @@ impl Gathered {
         bytes.len()
     }
 
-    fn add(&mut self, record: &Fetched<'_>) {
+    fn add(&mut self, record: &Fetched<'_>, with_headers: bool) {
         let key = record.key().map(|key| self.put(key));
         let value = record.value().map(|value| self.put(value));
         let mut headers = Vec::new();
-        record.headers(|name, value| headers.push((self.name(name), self.put(value))));
+        if with_headers {
+            record.headers(|name, value| headers.push((self.name(name), self.put(value))));
+        }
         self.shapes.push(Shape { offset: record.offset(), time: record.time(), key, value, headers });
     }
 
