@@ -3,7 +3,7 @@
     benches/run peers [--events 2000000] [--rounds 1] [--parts collect,archive,table,kill] [--write docs/compared.md]
 
 HOWDAH is the release binary, which `benches/run` builds and names. Prints the tables and the page that explains
-them. The servers share the machine and are not counted. Needs 8 GB of disk in $TMPDIR for each million events.
+them. The servers share the machine and are not counted. Needs 5 GB of disk in $TMPDIR for each million events.
 Ends with exit code 1 if a run fails or has not stored every record; `--parts` measures some of it.
 """
 
@@ -52,7 +52,7 @@ def main() -> None:
     jars.prepare()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of all that cleans up
     try:
-        kafka, hdfs = Servers("kafka"), Servers("hdfs")
+        kafka, hdfs = Servers("kafka"), Servers("hdfs", "--datanodes", "1")
         with tempfile.TemporaryDirectory(prefix="howdah-peers-") as made, kafka as broker, hdfs as namenode:
             bench = Bench(asked.howdah.absolute(), Path(made), broker["brokers"], Hdfs(namenode))
             servers = [broker["server"], namenode["server"]]

@@ -32,7 +32,7 @@ STAGES = {
 ABOUT = """\
 # Compared with Flume and Spark
 
-What howdah, Flume and Spark take for the same work, on the same Kafka and HDFS (one broker, three DataNodes).
+What howdah, Flume and Spark take for the same work, on the same Kafka and HDFS.
 `benches/run peers --write docs/compared.md` measures it and writes this page.
 
 ## What was measured
@@ -46,6 +46,8 @@ What howdah, Flume and Spark take for the same work, on the same Kafka and HDFS 
 
 The events are recorded ones, repeated with ids of their own and with the times of a stream of {rate} a second: Wikimedia has
 some tens. The slower the stream, the more windows and hours there are to write for as many events.
+
+There is one broker and one DataNode: a client sends a record once, however many copies the servers make of it.
 
 CPU is user and system time of the process and of what it starts, from its start to its end; *without the start* leaves
 out what it took until its first record was at the sink, for the tables until it began to read. Memory is the highest
