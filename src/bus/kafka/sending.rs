@@ -150,7 +150,7 @@ impl Transactions {
             config.create_with_context(context).map_err(|error| faults::classify(&place, &error))?;
         let producer = Arc::new(producer);
         let heard = Arc::downgrade(&producer);
-        let spawned = thread::Builder::new().name("kafka-deliveries".to_owned()).spawn(move || listen(&heard));
+        let spawned = thread::Builder::new().name("kafka-delivery".to_owned()).spawn(move || listen(&heard));
         spawned.map_err(|error| Fault::io("the producer's second thread", &error))?;
         producer
             .init_transactions(inner.settings.deadline)

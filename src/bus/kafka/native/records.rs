@@ -40,7 +40,8 @@ pub(in crate::bus::kafka) struct Records {
 pub(in crate::bus::kafka) enum Told<'r> {
     /// A record.
     Record(Fetched<'r>),
-    /// There is nothing more before this offset, where the partition ended when it was told.
+    /// There is nothing more before this offset, where the partition ended when it was told. (librdkafka's own
+    /// `position` takes this for a record and stands one further, as of 2.12.1: it is of no use here.)
     End(Offset),
 }
 
