@@ -51,16 +51,18 @@ def main() -> None:
         parser.error(f"no part is called {', '.join(unknown)}: there are collect, archive, table and kill")
     jars.prepare()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of all that cleans up
+    number = f"{asked.events:,} events" + (f", for Flume and Spark {asked.jvm_events:,}" if asked.jvm_events else "")
+    numbers = f"{number}; rounds: {asked.rounds}."
     try:
         kafka, hdfs = Servers("kafka"), Servers("hdfs", "--datanodes", "1")
         with tempfile.TemporaryDirectory(prefix="howdah-peers-") as made, kafka as broker, hdfs as namenode:
             bench = Bench(asked.howdah.absolute(), Path(made), broker["brokers"], Hdfs(namenode))
             servers = [broker["server"], namenode["server"]]
+            # Before the runs: the commit is that of the binary.
+            about = page.circumstances(bench.binary, servers, sys.argv[2:], numbers)
             costs, losses = Comparison(bench, kafka, asked).run()
     except Failed as failed:
         sys.exit(str(failed))
-    number = f"{asked.events:,} events" + (f", for Flume and Spark {asked.jvm_events:,}" if asked.jvm_events else "")
-    about = page.circumstances(asked.howdah.absolute(), servers, sys.argv[2:], f"{number}; rounds: {asked.rounds}.")
     shown = page.page(about, costs, losses, asked.kill_events)
     say(shown)
     if asked.write:
