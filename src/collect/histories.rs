@@ -16,8 +16,9 @@ use uuid::Uuid;
 use super::{
     IngestSettings, POSITIONS_TOPIC,
     ingest::{Ingest, Parts, Spooled},
+    marks::record_sequence,
     position::Claim,
-    route::{Router, record_sequence},
+    route::Router,
 };
 use crate::{
     bus::{Cleanup, TopicInfo, TopicSpec, letters::DeadLetter},

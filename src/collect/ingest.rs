@@ -17,15 +17,16 @@ use uuid::Uuid;
 
 use super::{
     IngestSettings, POSITIONS_TOPIC,
+    marks::{Marks, record_sequence},
     position::{Claim, FORMAT, Position, Target, read_positions, refuse_if_newer},
-    route::{ID, Router, SEQUENCE, SPOOL, record_sequence},
+    route::Router,
     tail::last_sequence,
 };
 use crate::{
     bus::{Outgoing, Producer, SharedBus, TopicInfo, letters::DeadLetter, read_range},
     failpoint::{cross, rare},
     fault::{Effect, Fault, Kind, Result},
-    model::{ActorId, Epoch, Header, Millis, Offset, Sequence, TopicName},
+    model::{ActorId, Epoch, Millis, Offset, Sequence, TopicName},
 };
 
 /// What an ingester is made of.
@@ -103,6 +104,7 @@ pub struct Ingest {
     parts: Parts,
     topic: TopicInfo,
     router: Router,
+    marks: Marks,
 
     producer: Box<dyn Producer>,
     position: Position,
@@ -200,6 +202,7 @@ impl Ingest {
             topic,
             letters,
             router,
+            marks: Marks::new(parts.spool),
             producer,
             handover,
             done,
@@ -250,15 +253,14 @@ impl Ingest {
         let mut records = Vec::with_capacity(events.len() + 1);
         let mut slots = Vec::with_capacity(events.len());
         let (mut sent, mut position) = (Sent::default(), self.position.clone());
+        let mut token = None;
         for event in events {
             if event.sequence() < position.next {
                 let text = format!("event {} where {} is wanted", event.sequence(), position.next);
                 return Err(Fault::internal(text).at(&self.parts.source));
             }
             position.next = event.sequence() + 1;
-            if let Some(token) = event.token() {
-                position.token = Some(token.clone());
-            }
+            token = event.token().or(token);
             let (target, record) = match event {
                 Spooled::Event { sequence, id, value, .. } => {
                     let (key, partition) = self.router.route(value);
@@ -267,13 +269,14 @@ impl Ingest {
                         partition,
                         key: Some(key),
                         value: Some(value.clone()),
-                        headers: self.headers(*sequence),
+                        headers: self.marks.of(*sequence, id).into(),
                     };
-                    (Target::Partition(partition), with_id(record, id))
+                    (Target::Partition(partition), record)
                 }
                 Spooled::Letter { sequence, id, letter, .. } => {
-                    let record = letter.clone().outgoing(&self.topic.name, &self.parts.actor);
-                    (Target::Letters, with_id(with_headers(record, self.headers(*sequence)), id))
+                    let mut record = letter.clone().outgoing(&self.topic.name, &self.parts.actor);
+                    record.headers.extend(self.marks.of(*sequence, id));
+                    (Target::Letters, record)
                 }
             };
             let sequence = event.sequence();
@@ -291,6 +294,9 @@ impl Ingest {
             }
             slots.push((target, sequence));
             records.push(record);
+        }
+        if let Some(token) = token {
+            position.token = Some(token.clone());
         }
         records.push(position.record(&self.parts.source)?);
         cross("ingest.before_send");
@@ -339,13 +345,6 @@ impl Ingest {
         self.proven = self.position.next;
         Ok(())
     }
-
-    fn headers(&self, sequence: Sequence) -> Vec<Header> {
-        vec![
-            (SPOOL.into(), Bytes::copy_from_slice(self.parts.spool.as_bytes())),
-            (SEQUENCE.into(), Bytes::copy_from_slice(&sequence.to_be_bytes())),
-        ]
-    }
 }
 
 /// The spool has lost its beginning, and nobody has seen that on the bus.
@@ -359,16 +358,6 @@ fn lost_begin(next: Sequence, first: Sequence) -> Fault {
 fn lost_end(next: Sequence, borne: Sequence, end: Sequence) -> Fault {
     let text = format!("event {next} is wanted, the bus has some below {borne}, but the spool ends at {end}");
     Fault::data(format!("{text}: put the spool's folder aside, a new one begins where the bus stands")).kind(Kind::Lost)
-}
-
-fn with_id(mut record: Outgoing, id: &Bytes) -> Outgoing {
-    record.headers.push((ID.into(), id.clone()));
-    record
-}
-
-fn with_headers(mut record: Outgoing, headers: Vec<Header>) -> Outgoing {
-    record.headers.extend(headers);
-    record
 }
 
 async fn topic_named(parts: &Parts, name: TopicName) -> Result<TopicInfo> {

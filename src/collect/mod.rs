@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod histories;
 pub mod ingest;
+pub mod marks;
 pub mod position;
 pub mod route;
 pub mod seen;

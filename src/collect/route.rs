@@ -2,16 +2,8 @@
 //! that other producers and consumers of the topic agree.
 
 use bytes::Bytes;
-use uuid::Uuid;
 
-use crate::model::{Extractor, Partition, Pointer, Record, Scalar, Sequence};
-
-/// Header: the spool's uuid, 16 bytes.
-pub const SPOOL: &str = "howdah.spool";
-/// Header: the sequence in the spool, 8 bytes, big-endian.
-pub const SEQUENCE: &str = "howdah.seq";
-/// Header: the event's own id, so that a new owner can rebuild what is known.
-pub const ID: &str = "howdah.id";
+use crate::model::{Extractor, Partition, Pointer, Scalar};
 
 /// Routes events by the text at a pointer, or all of a source to one partition.
 pub struct Router {
@@ -49,14 +41,6 @@ impl Router {
             Scalar::Null | Scalar::Composite => None,
         }
     }
-}
-
-/// The spool sequence that a record bears, if it came from this spool.
-pub fn record_sequence(record: &Record, spool: Uuid) -> Option<Sequence> {
-    if record.header(SPOOL)?.as_ref() != spool.as_bytes() {
-        return None;
-    }
-    Some(Sequence::from_be_bytes(record.header(SEQUENCE)?.as_ref().try_into().ok()?))
 }
 
 /// The 32-bit murmur2 hash with Kafka's seed (Austin Appleby's `MurmurHash2`, as in

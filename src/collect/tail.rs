@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{
-    route::{ID, record_sequence},
+    marks::{ID, record_sequence},
     seen::{Id, MOST_IDS},
 };
 use crate::{

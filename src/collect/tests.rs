@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{
     IngestSettings, POSITIONS_TOPIC,
     ingest::{Ingest, Parts, Spooled},
+    marks::{ID, SEQUENCE, SPOOL, record_sequence},
     position::{Claim, Position, Target},
-    route::{ID, SEQUENCE, SPOOL, record_sequence},
     seen::Id,
     tail::{ids_in_tail, last_sequence},
 };
