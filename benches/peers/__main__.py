@@ -51,7 +51,9 @@ def main() -> None:
         parser.error(f"no part is called {', '.join(unknown)}: there are collect, archive, table and kill")
     jars.prepare()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of all that cleans up
-    number = f"{asked.events:,} events" + (f", for Flume and Spark {asked.jvm_events:,}" if asked.jvm_events else "")
+    number = f"{whole(asked.events):,} events"
+    if asked.jvm_events:
+        number += f", for Flume and Spark {whole(asked.jvm_events):,}"
     numbers = f"{number}; rounds: {asked.rounds}."
     try:
         kafka, hdfs = Servers("kafka"), Servers("hdfs", "--datanodes", "1")
@@ -63,10 +65,15 @@ def main() -> None:
             costs, losses = Comparison(bench, kafka, asked).run()
     except Failed as failed:
         sys.exit(str(failed))
-    shown = page.page(about, costs, losses, asked.kill_events)
+    shown = page.page(about, costs, losses, whole(asked.kill_events))
     say(shown)
     if asked.write:
         asked.write.write_text(shown)
+
+
+def whole(number: int) -> int:
+    """As many events as whole copies of the recorded ones have."""
+    return -(-number // PER_COPY) * PER_COPY
 
 
 class Comparison:
@@ -103,7 +110,7 @@ class Comparison:
     def _given(self, name: str, number: int) -> Input:
         folder = self._bench.folder / name
         folder.mkdir()
-        return Input(make(folder, number, RATE), -(-number // PER_COPY) * PER_COPY, f"{name}_topic")
+        return Input(make(folder, number, RATE), whole(number), f"{name}_topic")
 
     def _one(self, kind: ModuleType, stage: str, who: str, given: Input, number: int):
         """One run; then what it needed alone is deleted."""
