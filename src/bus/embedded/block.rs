@@ -228,9 +228,11 @@ impl Cursor<'_> {
         let value = self.nullable()?;
         let num_headers = self.number()?;
         if !self.with_headers {
-            for _ in 0..2 * num_headers {
-                let len = self.number()?;
-                self.take(len)?;
+            for _ in 0..num_headers {
+                for _name_and_value in 0..2 {
+                    let len = self.number()?;
+                    self.take(len)?;
+                }
             }
             return Ok(Record { offset, time, key, value, headers: Vec::new() });
         }
