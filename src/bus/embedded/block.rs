@@ -421,8 +421,11 @@ mod tests {
             block.extend(place.checksum(&raw).to_le_bytes());
             block.extend(u32::try_from(raw.len()).unwrap().to_le_bytes());
             block.extend(&raw);
+            let mut bare = Vec::new();
+            let without_headers = open(&place, &block, 0, false, &mut bare);
             match read(&place, &block, 0) {
                 Ok(read) => {
+                    assert_eq!((without_headers, bare.len()), (Ok(()), read.len()));
                     assert!(read.is_sorted_by(|a, b| a.offset < b.offset));
                     assert!(read.iter().all(|r| (1_000..1_400).contains(&r.offset) && (70..=900).contains(&r.time)));
                 }
