@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import os
 import random
 import signal
 import socket
@@ -126,7 +127,11 @@ class Daemon:
         self._end(signal.SIGKILL)
 
     def pause(self):
+        """Returns when every thread stands still: for milliseconds after the signal, some still answer."""
         self._process.send_signal(signal.SIGSTOP)
+        how = os.waitid(os.P_PID, self.pid(), os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        if how.si_code != os.CLD_STOPPED:
+            raise Failed(f"{self.name} ended where it was to pause:\n{self.tail()}")
 
     def resume(self):
         self._process.send_signal(signal.SIGCONT)
