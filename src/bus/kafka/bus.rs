@@ -31,8 +31,8 @@ use crate::{
     vitals::Connections,
 };
 
-/// How often a topic that is not the one it was is asked for before it is believed: a broker that has
-/// just come back may not know all topics yet.
+/// How often a topic that is not the one it was is asked for before it is believed, and the pause between
+/// doubtful answers.
 const DOUBTS: u32 = 2;
 const DOUBT: Duration = Duration::from_millis(300);
 
@@ -143,9 +143,15 @@ impl Inner {
         self.run(move |inner| inner.describe_topic(&name)).await
     }
 
-    pub(super) async fn topic(self: &Arc<Self>, name: &TopicName) -> Result<Option<TopicInfo>> {
+    async fn topic(self: &Arc<Self>, name: &TopicName) -> Result<Option<TopicInfo>> {
         let name = name.clone();
         self.run(move |inner| inner.find(&name)).await
+    }
+
+    /// A topic as the broker knows it that is asked: one may not have heard yet of what another has.
+    pub(super) async fn topic_now(self: &Arc<Self>, name: &TopicName) -> Result<Option<TopicInfo>> {
+        let name = name.clone();
+        self.run(move |inner| inner.find_now(&name)).await
     }
 
     fn describe_topic(&self, name: &TopicName) -> Result<Option<Described>> {
@@ -161,7 +167,29 @@ impl Inner {
         })
     }
 
+    /// A topic, or that there is none, by the word of a broker that knows others. (A broker that keeps its
+    /// metadata in ZooKeeper answers for a while after its start as if there were no topics at all.) Where
+    /// nobody knows any, there is none after a deadline's time. Blocks.
     fn find(&self, name: &TopicName) -> Result<Option<TopicInfo>> {
+        let begun = Instant::now();
+        loop {
+            let found = self.find_now(name)?;
+            if found.is_some() || begun.elapsed() >= self.settings.deadline || self.is_missing_among_others(name)? {
+                return Ok(found);
+            }
+            thread::sleep(DOUBT);
+        }
+    }
+
+    fn is_missing_among_others(&self, name: &TopicName) -> Result<bool> {
+        let metadata = self.asker.fetch_metadata(None, self.settings.deadline);
+        let metadata = metadata.map_err(|error| self.unanswered("topics", &error))?;
+        let topics = metadata.topics();
+        Ok(!topics.is_empty() && topics.iter().all(|topic| topic.name() != name.as_str()))
+    }
+
+    /// A topic as the broker knows it that is asked.
+    fn find_now(&self, name: &TopicName) -> Result<Option<TopicInfo>> {
         Ok(self.describe_topic(name)?.map(|Described { id, replicas }| TopicInfo {
             name: name.clone(),
             id,

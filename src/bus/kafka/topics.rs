@@ -36,7 +36,7 @@ impl Inner {
         if spec.num_partitions == 0 {
             return Err(Fault::user(format!("topic {}: a topic has one partition at least", spec.name)));
         }
-        let found = match self.topic(&spec.name).await? {
+        let found = match self.topic_now(&spec.name).await? {
             Some(found) => found,
             None => self.create(spec).await?,
         };
@@ -47,7 +47,10 @@ impl Inner {
     async fn create(self: &Arc<Self>, spec: &TopicSpec) -> Result<TopicInfo> {
         let place = format!("{}: topic {}", self.describe(), spec.name);
         let brokers = self.num_brokers(&spec.name).await?;
-        let copies = brokers.clamp(1, COPIES);
+        if brokers == 0 {
+            return Err(Fault::external(format!("{place}: the broker that was asked knows of no broker yet")));
+        }
+        let copies = brokers.min(COPIES);
         if copies < COPIES {
             match self.settings.durability {
                 Durability::Required => {
@@ -107,7 +110,7 @@ impl Inner {
     ) -> Result<Option<TopicInfo>> {
         let begun = Instant::now();
         loop {
-            let found = self.topic(name).await?;
+            let found = self.topic_now(name).await?;
             if awaited(&found) || begun.elapsed() > self.settings.deadline {
                 return Ok(found);
             }

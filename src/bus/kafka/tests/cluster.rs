@@ -1,6 +1,6 @@
 //! Brokers that hang, die and come back: what every call of the bus does then.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     ClientConfig,
@@ -131,6 +131,38 @@ async fn a_killed_leader_loses_nothing_that_was_acknowledged() {
     let records = crate::bus::read_range(&bus, &topic, 0, 0, high).await.unwrap();
     let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
     assert!(acknowledged.iter().all(|offset| offsets.contains(offset)), "{acknowledged:?}\n{offsets:?}");
+}
+
+/// Brokers of the time of ZooKeeper answer before they have heard of any topic.
+#[tokio::test]
+async fn a_broker_that_has_just_come_back_is_not_believed_that_a_topic_is_gone() {
+    let servers = Arc::new(Servers::start(&["kafka"]));
+    let bus = KafkaBus::new(Settings::plain(servers.about("brokers"))).unwrap();
+    let topic = make(&bus, "remembered").await;
+    for _ in 0..5 {
+        // Killed, it would be kept from its name in ZooKeeper until its session there is over.
+        servers.order("stop", "1");
+        let starter = Arc::clone(&servers);
+        let start = tokio::task::spawn_blocking(move || starter.order("start", "1"));
+        while !start.is_finished() {
+            look(&bus, &topic).await;
+        }
+        start.await.unwrap();
+        for _ in 0..10 {
+            look(&bus, &topic).await;
+        }
+    }
+}
+
+/// The topic is the one it was, as far as anybody answers.
+async fn look(bus: &KafkaBus, topic: &TopicInfo) {
+    match bus.topic(&topic.name).await {
+        Ok(found) => assert_eq!(found.as_ref(), Some(topic)),
+        Err(fault) => assert_eq!((fault.domain, fault.retry), (Domain::External, Retry::Backoff), "{fault}"),
+    }
+    if let Err(fault) = bus.watermarks(topic, 0).await {
+        assert_eq!((fault.domain, fault.kind), (Domain::External, Kind::Other), "{fault}");
+    }
 }
 
 /// What was read before a topic was made anew is handed out, and nothing of the new one.
