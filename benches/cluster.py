@@ -2,18 +2,19 @@
 
     cluster.py HOWDAH [--events 2000000]
 
-HOWDAH is the release binary. One after the other, each in a process of its own: collecting and ingesting
-from a source that gives all it has at once; archiving that from Kafka to HDFS; counting one table of it; then
-all of these and the second table in one process. A figure is of the whole process, user and system time,
-until it has nothing more to do. The servers share the machine and are not counted. The events' own times are
-those of a stream of 30 a second. Needs 8 GB of disk in $TMPDIR for each million. Ends with exit code 1 if a
-record is missing at the end.
+HOWDAH is the release binary. One after the other, each in a process of its own: collecting from a source that
+gives all it has at once, while Kafka stands still, and ingesting that from the spool once it goes on (these two
+in one process); archiving from Kafka to HDFS; counting one table; then all of these and the second table in one
+process. A figure is of the whole process, user and system time, until it has nothing more to do. The servers
+share the machine and are not counted. The events' own times are those of a stream of 30 a second. Needs 8 GB of
+disk in $TMPDIR for each million. Ends with exit code 1 if a record is missing at the end.
 """
 
 import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,12 +40,20 @@ class Servers:
         if "failed" in self.about:
             sys.exit(self.about["failed"])
 
-    def __enter__(self) -> dict:
-        return self.about
+    def __enter__(self) -> "Servers":
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.child.stdin.close()
         self.child.wait()
+
+    def order(self, order: str, **more: object) -> object:
+        """Has something done, and returns what there is to say of it; see `tests/servers/__main__.py`."""
+        print(json.dumps({"do": order, **more}), file=self.child.stdin, flush=True)
+        answer = json.loads(self.child.stdout.readline())
+        if "failed" in answer:
+            sys.exit(answer["failed"])
+        return answer["ok"]
 
 
 def threads(pid: int) -> str:
@@ -67,6 +76,8 @@ def stages(folder: Path) -> dict[str, Path]:
     table, _ = rest.split("# A second table over the same topic", 1)
     parts = {"collect": collect, "archive": "# The events" + archive, "table": "# A Delta table" + table}
     files = {name: folder / f"{name}.toml" for name in parts}
+    # The spool is to hold all of it.
+    parts["collect"] = parts["collect"].replace('max_bytes = "2GiB"', 'max_bytes = "64GiB"')
     for name, text in parts.items():
         files[name].write_text(head + text)
     return files
@@ -90,32 +101,59 @@ def main() -> None:
             measure(asked.howdah.absolute(), Path(made), asked.events, kafka, hdfs)
 
 
-def measure(binary: Path, folder: Path, number: int, kafka: dict, hdfs: dict) -> None:
+def measure(binary: Path, folder: Path, number: int, kafka: Servers, hdfs: Servers) -> None:
     events = make(folder, number, RATE)
     number = -(-number // PER_COPY) * PER_COPY
-    say(f"{kafka['server']}, {hdfs['server']}, {number:,} events of {events.stat().st_size / number:.0f} bytes")
+    size = events.stat().st_size / number
+    say(f"{kafka.about['server']}, {hdfs.about['server']}, {number:,} events of {size:.0f} bytes")
     environment = {
         "HOWDAH_CONTACT": "bench@example.org",
-        "KAFKA_BROKERS": kafka["brokers"],
-        "HDFS_URL": hdfs["url"],
-        "HADOOP_CONF_DIR": hdfs["conf"],
+        "KAFKA_BROKERS": kafka.about["brokers"],
+        "HDFS_URL": hdfs.about["url"],
+        "HADOOP_CONF_DIR": hdfs.about["conf"],
     }
     pieces = stages(folder)
-    for name, pipeline in {**pieces, "all at once": whole(folder)}.items():
-        environment["HOWDAH_DATA"] = folder / ("whole" if name not in pieces else "pieces")
-        server, url = (None, NOBODY) if name in ("archive", "table") else serve(binary, events, 0)
+    environment["HOWDAH_DATA"] = folder / "pieces"
+    collect(binary, pieces.pop("collect"), environment, events, number, kafka)
+    for name, pipeline in pieces.items():
         begun = time.monotonic()
-        with Process(binary, "run", pipeline, **environment, WIKIMEDIA_URL=url) as howdah:
-            cpu = howdah.run_idle(1)
-            peak, took = howdah.peak_mb(), time.monotonic() - begun - 10
-            busiest = threads(howdah.child.pid)
+        with Process(binary, "run", pipeline, **environment, WIKIMEDIA_URL=NOBODY) as howdah:
+            tell(name, howdah, howdah.run_idle(1), number, begun)
             howdah.end()
-        if server:
-            server.__exit__()
-        rate, each = number / took / 1000, cpu / number * 1e6
-        say(f"{name}: {each:.1f} CPU s per million, {peak:.0f} MB, about {rate:.0f} k a second ({busiest})")
-        if name in ("archive", "all at once"):
+        if name == "archive":
             verify(binary, pipeline, environment, number)
+    environment["HOWDAH_DATA"], pipeline = folder / "whole", whole(folder)
+    server, url = serve(binary, events, 0)
+    begun = time.monotonic()
+    with server, Process(binary, "run", pipeline, **environment, WIKIMEDIA_URL=url) as howdah:
+        tell("all at once", howdah, howdah.run_idle(1), number, begun)
+        howdah.end()
+    verify(binary, pipeline, environment, number)
+
+
+def collect(binary: Path, pipeline: Path, environment: dict, events: Path, number: int, kafka: Servers) -> None:
+    """The collector and then the ingester, each alone."""
+    server, url = serve(binary, events, 0)
+    # Until howdah has made its topics, nothing comes.
+    server.child.send_signal(signal.SIGSTOP)
+    with server, Process(binary, "run", pipeline, **environment, WIKIMEDIA_URL=url) as howdah:
+        before = howdah.run_idle(0)
+        kafka.order("pause", which="1")
+        server.child.send_signal(signal.SIGCONT)
+        begun = time.monotonic()
+        collected = howdah.run_idle(1)
+        tell("collect", howdah, collected - before, number, begun)
+        kafka.order("resume", which="1")
+        begun = time.monotonic()
+        tell("ingest", howdah, howdah.run_idle(collected + 1) - collected, number, begun)
+        howdah.end()
+
+
+def tell(name: str, howdah: Process, cpu: float, number: int, begun: float) -> None:
+    """`begun` is when, and the wait for its idleness is no part of the time that it took."""
+    rate, each = number / (time.monotonic() - begun - 10) / 1000, cpu / number * 1e6
+    busiest = threads(howdah.child.pid)
+    say(f"{name}: {each:.1f} CPU s per million, {howdah.peak_mb():.0f} MB, about {rate:.0f} k a second ({busiest})")
 
 
 def verify(binary: Path, pipeline: Path, environment: dict, number: int) -> None:

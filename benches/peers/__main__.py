@@ -8,7 +8,6 @@ Ends with exit code 1 if a run fails or has not stored every record; `--parts` m
 """
 
 import argparse
-import json
 import shutil
 import signal
 import sys
@@ -57,9 +56,9 @@ def main() -> None:
     numbers = f"{number}; rounds: {asked.rounds}."
     try:
         kafka, hdfs = Servers("kafka"), Servers("hdfs", "--datanodes", "1")
-        with tempfile.TemporaryDirectory(prefix="howdah-peers-") as made, kafka as broker, hdfs as namenode:
-            bench = Bench(asked.howdah.absolute(), Path(made), broker["brokers"], Hdfs(namenode))
-            servers = [broker["server"], namenode["server"]]
+        with tempfile.TemporaryDirectory(prefix="howdah-peers-") as made, kafka, hdfs:
+            bench = Bench(asked.howdah.absolute(), Path(made), kafka.about["brokers"], Hdfs(hdfs.about))
+            servers = [kafka.about["server"], hdfs.about["server"]]
             # Before the runs: the commit is that of the binary.
             about = page.circumstances(bench.binary, servers, sys.argv[2:], numbers)
             costs, losses = Comparison(bench, kafka, asked).run()
@@ -131,12 +130,9 @@ class Comparison:
             self._filled.add(given.topic)
 
     def _forget(self, topic: str) -> None:
-        order = {"do": "tool", "name": "topics", "arguments": ["--delete", "--topic", topic]}
-        self._kafka.child.stdin.write(json.dumps(order) + "\n")
-        self._kafka.child.stdin.flush()
-        answer = json.loads(self._kafka.child.stdout.readline())
-        if answer.get("ok", {}).get("code") != 0:
-            raise Failed(f"topic {topic} could not be deleted: {answer}")
+        said = self._kafka.order("tool", name="topics", arguments=["--delete", "--topic", topic])
+        if said["code"] != 0:
+            raise Failed(f"topic {topic} could not be deleted: {said}")
 
 
 if __name__ == "__main__":
