@@ -32,7 +32,7 @@ class Process:
     def __init__(self, binary: Path, *arguments: object, **environment: object) -> None:
         self.child = subprocess.Popen(
             [binary, *map(str, arguments)],
-            env={**os.environ, **{name: str(value) for name, value in environment.items()}},
+            env={**os.environ, "HOWDAH_LISTEN": "off", **{name: str(value) for name, value in environment.items()}},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

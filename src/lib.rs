@@ -29,11 +29,12 @@
 //!
 //! A part imports only what stands to its right (`tests/tidy.rs` holds it):
 //!
-//! `main → cli → recorded → node → actors, config → supervise → collect, archive, table → chain →
+//! `main → cli → recorded → node → api, actors, config → supervise → collect, archive, table → chain →
 //! bus, store → vitals, disk, health → model, fault`
 //!
 //! - [`cli`]: one file a command. [`recorded`]: recorded events, served as Wikimedia serves them.
 //! - [`node`]: wiring, the only place that names every kind of actor; ordered shutdown.
+//! - [`api`]: the HTTP API, and what a node lets be asked of it ([`api::steer`]).
 //! - [`actors`]: thin; they translate messages, call the heart, do the effect, count.
 //! - [`config`]: TOML as written → as meant, all complaints at once.
 //! - [`supervise`]: restart strategies, policies, back-off, escalation; bounded mailboxes.
@@ -91,6 +92,7 @@
 //!   judges of what we write.
 
 pub mod actors;
+pub mod api;
 pub mod archive;
 pub mod bus;
 pub mod chain;

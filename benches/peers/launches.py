@@ -47,6 +47,7 @@ def howdah(bench: Bench, name: str, stage: str, topic: str, url: str = NOBODY) -
     pipeline.write_text(text.replace("wiki_changes", topic).replace("/user/bigdata", f"/{name}"))
     environment = {
         "HOWDAH_DATA": folder / "data",
+        "HOWDAH_LISTEN": "off",
         "HOWDAH_CONTACT": "bench@example.org",
         "KAFKA_BROKERS": bench.brokers,
         "HDFS_URL": bench.hdfs.url,

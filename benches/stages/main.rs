@@ -61,7 +61,7 @@ fn main() {
     if arguments.iter().any(|argument| argument == "restart") {
         let folder = tempfile::tempdir().unwrap();
         let pipeline = |url: &str| pipeline_at(folder.path(), url);
-        node::block_on(restart::restart(text.as_bytes(), pipeline)).unwrap();
+        node::block_on(restart::restart(text.as_bytes(), folder.path(), pipeline)).unwrap();
     } else {
         node::block_on(measure(&run, &text)).unwrap();
     }

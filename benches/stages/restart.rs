@@ -2,7 +2,7 @@
 //! every 5 ms and its tables commit ten times a second here: an ingester takes what is synced, and an
 //! aggregator counts what is committed, so that the shipped waits for either would be measured instead.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use howdah::{
     config::{Pipeline, StageKind},
@@ -19,7 +19,7 @@ const RESTARTS: usize = 20;
 const SPEED: f64 = 1_000.0;
 
 /// Serves `events` and runs the pipeline that `of` makes for the server's URL.
-pub async fn restart(events: &[u8], of: impl FnOnce(&str) -> Pipeline) {
+pub async fn restart(events: &[u8], state: &Path, of: impl FnOnce(&str) -> Pipeline) {
     let feed = Arc::new(Feed::load(events, Layout::default()).unwrap());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let options = Options { speed: SPEED, ..Options::default() };
@@ -34,7 +34,7 @@ pub async fn restart(events: &[u8], of: impl FnOnce(&str) -> Pipeline) {
         }
     }
     let begun = Instant::now();
-    let node = Node::start(vec![pipeline]).await.unwrap();
+    let node = Node::start(vec![pipeline], state).await.unwrap();
     println!("restarts, at {SPEED} events a second");
     for actor in node.actors() {
         moved(actor, 0).await;

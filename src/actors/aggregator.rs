@@ -6,6 +6,7 @@
 //! where it stands; at most one commit is on its way; a lane whose seal did not become durable as it
 //! was is thrown away.
 
+mod fresh;
 mod keep;
 
 use std::{
@@ -17,10 +18,10 @@ use std::{
 use actix::prelude::*;
 use tokio::time::Instant;
 
-use self::keep::Keeping;
+use self::{fresh::Fresh, keep::Keeping};
 use super::{
     Reopens, Suspects,
-    assignment::{Drain, Lags, TakeBatch, feed, partitions_of},
+    assignment::{Drain, TakeBatch, feed, partitions_of},
 };
 use crate::{
     bus::{
@@ -32,7 +33,7 @@ use crate::{
     model::{Clock, Doubling, Offset, Partition, Pause},
     store::SharedStore,
     supervise::{Delivery, Life},
-    table::{Committer, Lane, LaneId, Outcome, Proposal, Settings, Taken, window::Counts},
+    table::{Committer, Lane, LaneId, Outcome, Proposal, Settings, Taken},
 };
 
 /// How often the aggregator looks whether a commit is due.
@@ -57,7 +58,7 @@ pub struct AggregatorParts {
 
 /// See the module's text.
 pub struct Aggregator {
-    life: Life<Self>,
+    pub(super) life: Life<Self>,
     parts: AggregatorParts,
 
     topic: Option<TopicInfo>,
@@ -72,7 +73,6 @@ pub struct Aggregator {
     opening: u64,
     assignments: u64,
     last_commit: Instant,
-    lags: Lags,
     draining: Option<Drain>,
     failures: u32,
     keeping: Keeping,
@@ -86,22 +86,6 @@ struct Slot {
     last_record: Instant,
     /// What was taken since the last seal: it counts when it is committed.
     fresh: Fresh,
-}
-
-/// What became of records that are not committed yet.
-#[derive(Default)]
-struct Fresh {
-    counts: Counts,
-    bytes: u64,
-    lost: u64,
-}
-
-impl Fresh {
-    fn add(&mut self, more: Self) {
-        self.counts.add(&more.counts);
-        self.bytes += more.bytes;
-        self.lost += more.lost;
-    }
 }
 
 /// What opening the table found: the committer and a lane for each partition.
@@ -124,7 +108,6 @@ impl Aggregator {
             opening: 0,
             assignments: 0,
             last_commit: Instant::now(),
-            lags: Lags::default(),
             draining: None,
             failures: 0,
             keeping: Keeping::new(),
@@ -182,8 +165,7 @@ impl Aggregator {
         if let Some(before) = self.slots.remove(&partition) {
             ctx.cancel_future(before.reader);
         }
-        let reading =
-            feed(self.parts.bus.clone(), topic, partition, lane.at(), assignment, self.life.clone(), self.lags.clone());
+        let reading = feed(self.parts.bus.clone(), topic, partition, lane.at(), assignment, self.life.clone());
         let reader = ctx.spawn(reading.into_actor(self));
         let slot = Slot { lane, assignment, reader, waiting: VecDeque::new(), last_record: Instant::now(), fresh };
         self.slots.insert(partition, slot);
@@ -223,11 +205,9 @@ impl Aggregator {
                 let taken = slot.lane.take(&piece);
                 at_work.survived();
                 match taken {
-                    Taken::Counted { counts, lost } => {
+                    Taken::Counted { counts, lost, moments } => {
                         slot.last_record = if counts.total() > 0 { Instant::now() } else { slot.last_record };
-                        slot.fresh.counts.add(&counts);
-                        slot.fresh.bytes += piece.weight() as u64;
-                        slot.fresh.lost += lost;
+                        slot.fresh.add(Fresh { counts, bytes: piece.weight() as u64, lost, moments });
                     }
                     Taken::Elsewhere => {
                         self.life.vitals.stale_batches.add(1);
@@ -340,8 +320,8 @@ impl Aggregator {
     }
 
     fn committed(&mut self, committer: Committer, version: u64, fresh: &Fresh, ctx: &mut Context<Self>) {
-        self.count(fresh);
         let vitals = &self.life.vitals;
+        fresh.count(vitals, self.parts.clock.now());
         vitals.commits.add(1);
         vitals.last_success.set(self.parts.clock.now());
         let watermark = |slot: &Slot| committer.snapshot().positions(slot.lane.id()).and_then(|p| p.watermark);
@@ -355,21 +335,6 @@ impl Aggregator {
         partitions.into_iter().for_each(|partition| self.settle(partition, ctx));
         if self.draining.is_some() {
             self.commit_if_due(ctx);
-        }
-    }
-
-    fn count(&self, Fresh { counts, bytes, lost }: &Fresh) {
-        let vitals = &self.life.vitals;
-        vitals.records_in.add(counts.total());
-        vitals.records_out.add(counts.total());
-        vitals.bytes_in.add(*bytes);
-        vitals.skipped.add(counts.skipped);
-        vitals.filtered.add(counts.filtered);
-        vitals.late.add(counts.late);
-        vitals.future.add(counts.future);
-        if *lost > 0 {
-            vitals.lost.add(*lost);
-            tracing::error!(actor = %self.life.id, lost, "records lost: the bus had deleted them before they were counted");
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Suspects,
-    assignment::{Drain, Lags, TakeBatch, feed, partitions_of},
+    assignment::{Drain, TakeBatch, feed, partitions_of},
 };
 use crate::{
     archive::{Lane, Parts, Published, Settings},
@@ -53,12 +53,11 @@ pub struct ArchiverParts {
 
 /// See the module's text.
 pub struct Archiver {
-    life: Life<Self>,
+    pub(super) life: Life<Self>,
     parts: ArchiverParts,
 
     topic: Option<TopicInfo>,
     slots: BTreeMap<Partition, Slot>,
-    lags: Lags,
     draining: Option<Drain>,
 }
 
@@ -80,7 +79,7 @@ struct Slot {
 impl Archiver {
     /// A fresh life of an archiver.
     pub fn new(life: Life<Self>, parts: ArchiverParts) -> Self {
-        Self { life, parts, topic: None, slots: BTreeMap::new(), lags: Lags::default(), draining: None }
+        Self { life, parts, topic: None, slots: BTreeMap::new(), draining: None }
     }
 
     fn lane_parts(&self) -> Parts {
@@ -146,7 +145,7 @@ impl Archiver {
         }
         let stale = slot.waiting.drain(..).len() as u64;
         let (position, assignment, bus) = (slot.position, slot.assignment, self.parts.bus.clone());
-        let reading = feed(bus, topic, partition, position, assignment, self.life.clone(), self.lags.clone());
+        let reading = feed(bus, topic, partition, position, assignment, self.life.clone());
         let reader = ctx.spawn(reading.into_actor(self));
         self.slots.entry(partition).or_default().reader = Some(reader);
         self.life.vitals.stale_batches.add(stale);
@@ -156,7 +155,7 @@ impl Archiver {
     /// A step of a lane failed: what no repetition mends is this actor's death, the rest waits.
     fn failed(&mut self, partition: Partition, fault: Fault, ctx: &mut Context<Self>) {
         if fault.kind == Kind::Lost {
-            self.life.vitals.lost.add(1);
+            self.life.vitals.lost.missing.add(1);
         }
         if fault.retry == Retry::Never {
             return self.life.fail(ctx, fault);
@@ -256,6 +255,7 @@ impl Archiver {
         if let Some(file) = &entry.target {
             tracing::info!(actor = %self.life.id, file, lines = entry.count, bytes = entry.bytes, "archived");
         }
+        vitals.latency.observe(&published.moments, self.parts.clock.now());
         vitals.records_out.add(entry.count);
         vitals.bytes_out.add(entry.bytes);
         vitals.commits.add(1);
@@ -263,7 +263,7 @@ impl Archiver {
         for hole in &entry.holes {
             match hole.why {
                 Why::Retention => {
-                    vitals.lost.add(hole.to - hole.from);
+                    vitals.lost.retention.add(hole.to - hole.from);
                     tracing::error!(actor = %self.life.id, from = hole.from, to = hole.to, "records lost: the bus had deleted them before they were archived");
                 }
                 Why::DeadLetter => vitals.dead_letters.add(hole.to - hole.from),

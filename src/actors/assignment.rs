@@ -4,11 +4,7 @@
 //! An assignment has a number; batches of an earlier one still waiting in the mailbox are dropped.
 //! Which partitions an actor reads is arithmetic ([`partitions_of`]), never negotiated.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use actix::prelude::*;
 use tokio::{sync::oneshot, time::Instant};
@@ -18,7 +14,6 @@ use crate::{
     fault::{Fault, Retry},
     model::{Batch, Doubling, Offset, Partition, Pause},
     supervise::{Delivery, Life, Ref},
-    vitals::Vitals,
 };
 
 /// A batch of fewer records than this is taken for the last one there is.
@@ -46,18 +41,6 @@ pub struct Drain {
     pub done: oneshot::Sender<()>,
 }
 
-/// How far the readers of one actor are behind, per partition; their sum is the actor's lag.
-#[derive(Clone, Debug, Default)]
-pub struct Lags(Arc<Mutex<BTreeMap<Partition, u64>>>);
-
-impl Lags {
-    fn set(&self, vitals: &Vitals, partition: Partition, lag: u64) {
-        let mut lags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lags.insert(partition, lag);
-        vitals.lag.set(i64::try_from(lags.values().sum::<u64>()).unwrap_or(i64::MAX));
-    }
-}
-
 /// How often the end of a partition is asked for while its reader is behind.
 const LAG_EVERY: Duration = Duration::from_millis(500);
 
@@ -75,7 +58,6 @@ pub async fn feed<A>(
     from: Offset,
     assignment: u64,
     life: Life<A>,
-    lags: Lags,
 ) where
     A: Actor<Context = Context<A>> + Handler<Delivery<TakeBatch>>,
 {
@@ -90,20 +72,31 @@ pub async fn feed<A>(
         });
         let fault = match opened {
             Ok(mut reader) => loop {
-                match reader.next().await {
+                life.while_paused().await;
+                // A wait that is given up loses nothing.
+                let read = tokio::select! {
+                    () = life.paused() => continue,
+                    read = reader.next() => read,
+                };
+                match read {
                     Ok(batch) => {
                         (position, attempt) = (batch.to, 0);
                         let few = batch.records.len() < FEW;
+                        let time = batch.records.last().map(|record| record.time);
                         let message = TakeBatch { partition, assignment, batch: Ok(batch) };
                         if actor.deliver(message, incarnation).await.is_err() {
                             return;
                         }
+                        life.vitals.lane(partition, |lane| {
+                            lane.next = position;
+                            lane.time = time.unwrap_or(lane.time);
+                        });
                         // Few records mean that the end is near, and then the figure has to be right.
                         if (few || asked.is_none_or(|asked| asked.elapsed() >= LAG_EVERY))
                             && let Ok(ends) = bus.watermarks(&topic, partition).await
                         {
                             asked = Some(Instant::now());
-                            lags.set(&life.vitals, partition, ends.high.saturating_sub(position));
+                            life.vitals.lane(partition, |lane| lane.end = ends.high);
                         }
                     }
                     Err(fault) => break fault,

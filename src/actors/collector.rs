@@ -59,7 +59,7 @@ pub struct CollectorParts {
 
 /// See the module's text.
 pub struct Collector {
-    life: Life<Self>,
+    pub(super) life: Life<Self>,
     parts: CollectorParts,
 
     /// Absent while a write runs.
@@ -420,7 +420,14 @@ async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Id, Millis)>> {
 async fn listen(life: Life<Collector>, mut stream: Stream) {
     let (collector, incarnation) = (life.myself(), life.incarnation);
     loop {
-        let received = stream.next().await;
+        let received = tokio::select! {
+            () = life.paused() => {
+                stream.hang_up();
+                life.while_paused().await;
+                continue;
+            }
+            received = stream.next() => received,
+        };
         let over = received.is_err();
         let pause = match &received {
             Ok(Received::Disconnected { reading: false, again_in, .. }) => *again_in,

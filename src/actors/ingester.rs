@@ -26,6 +26,7 @@ use crate::{
     fault::{Fault, Result, Retry},
     model::{Clock, Doubling, Millis, Pause, Sequence},
     supervise::{Delivery, Life},
+    vitals::Moments,
 };
 
 /// How often what was sent is read back, so that the spool may forget it.
@@ -50,7 +51,7 @@ pub struct IngesterParts {
 
 /// See the module's text.
 pub struct Ingester {
-    life: Life<Self>,
+    pub(super) life: Life<Self>,
     parts: IngesterParts,
 
     spool: Option<Uuid>,
@@ -74,6 +75,8 @@ pub struct Ingester {
 pub struct TakeSpooled {
     pub(super) assignment: u64,
     pub(super) events: Result<Vec<Spooled>>,
+    /// When they were received.
+    pub(super) received: Moments,
 }
 
 /// Send everything that is durable in the spool, and say so.
@@ -182,20 +185,21 @@ impl Ingester {
         let proving = next.is_none();
         let step = async move {
             let _attempt = life.attempt(if next.is_some() { "send" } else { "read back" });
-            let result = match next {
+            let (result, received) = match next {
                 Some(delivery) => match delivery.message.events {
-                    Ok(events) => ingest.send(&events).await,
-                    Err(fault) => Err(fault),
+                    Ok(events) => (ingest.send(&events).await, delivery.message.received),
+                    Err(fault) => (Err(fault), Moments::default()),
                 },
-                None => prove(&mut ingest, &parts).await,
+                None => (prove(&mut ingest, &parts).await, Moments::default()),
             };
-            (ingest, result)
+            (ingest, result, received)
         };
-        self.then(step, ctx, move |ingester, (ingest, result), ctx| match result {
+        self.then(step, ctx, move |ingester, (ingest, result, received), ctx| match result {
             Ok(sent) => {
                 if proving {
                     ingester.released = Some(ingest.proven());
                 }
+                ingester.life.vitals.latency.observe(&received, ingester.parts.clock.now());
                 ingester.stepped(ingest, sent, ctx);
             }
             Err(fault) => ingester.failed(&fault, ctx),
@@ -314,7 +318,13 @@ async fn follow(life: Life<Ingester>, parts: IngesterParts, spool: Uuid, from: S
     let (mut position, mut reader) = (from, None);
     loop {
         let moved = |place: &Option<Place>| place.is_some_and(|end| end.spool != spool || end.next > position);
-        let Ok(end) = durable.wait_for(moved).await.map(|end| *end) else { return };
+        life.while_paused().await;
+        let end = tokio::select! {
+            () = life.paused() => continue,
+            end = durable.wait_for(moved) => end.map(|end| *end),
+        };
+        let Ok(end) = end else { return };
+        let mut received = Moments::default();
         let result = match end {
             Some(end) if end.spool == spool => {
                 let (opened, parts) = (reader.take(), parts.clone());
@@ -328,6 +338,7 @@ async fn follow(life: Life<Ingester>, parts: IngesterParts, spool: Uuid, from: S
                 });
                 read.await.and_then(|(opened, frames)| {
                     reader = Some(opened);
+                    frames.iter().for_each(|frame| received.push(frame.entry.received));
                     frames.into_iter().map(spooled).collect()
                 })
             }
@@ -338,7 +349,8 @@ async fn follow(life: Life<Ingester>, parts: IngesterParts, spool: Uuid, from: S
         if let Some(last) = result.as_ref().ok().and_then(|events: &Vec<_>| events.last()) {
             position = last.sequence() + 1;
         }
-        if ingester.deliver(TakeSpooled { assignment, events: result }, incarnation).await.is_err() || failed {
+        if ingester.deliver(TakeSpooled { assignment, events: result, received }, incarnation).await.is_err() || failed
+        {
             return;
         }
     }

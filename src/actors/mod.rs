@@ -25,10 +25,29 @@ use async_trait::async_trait;
 
 use crate::{
     fault::{Fault, Result},
-    model::{Clock, Doubling, Pause},
-    supervise::Life,
+    model::{Clock, Doubling, Incarnation, Pause},
+    supervise::{Delivery, Life},
     vitals::Vitals,
 };
+
+/// Say which life you are: who asks wants to know that it handles messages.
+#[derive(Message, Clone, Copy, Debug)]
+#[rtype(result = "Incarnation")]
+pub struct Greet;
+
+macro_rules! greets {
+    ($($actor:ty),*) => {$(
+        impl Handler<Delivery<Greet>> for $actor {
+            type Result = MessageResult<Delivery<Greet>>;
+
+            fn handle(&mut self, _: Delivery<Greet>, _: &mut Context<Self>) -> Self::Result {
+                MessageResult(self.life.incarnation)
+            }
+        }
+    )*};
+}
+
+greets!(Aggregator, Archiver, Collector, Ingester);
 
 /// The pauses of a protocol that an actor runs as one attempt, told to its supervisor: between two
 /// tries it waits, and each try has the stall's whole bound. Without this an outage of the store

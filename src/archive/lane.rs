@@ -24,6 +24,7 @@ use crate::{
     fault::{Fault, Kind, Result, Retry},
     model::{Batch, Hole, Offset, Partition, Record, Why, fresh_uuid},
     store::{Renamed, StorePath},
+    vitals::Moments,
 };
 
 /// How often a rename without a clear answer is repeated before the lane gives up.
@@ -36,6 +37,8 @@ pub struct Published {
     pub entry: Entry,
     /// Whether this lane wrote it; else another one was first.
     pub mine: bool,
+    /// The bus times of the lines that this lane wrote.
+    pub moments: Moments,
 }
 
 /// See the module's text.
@@ -157,7 +160,8 @@ impl Lane {
         if next == start {
             return Ok(None);
         }
-        let open = std::mem::replace(&mut self.open, Open::at(next));
+        let mut open = std::mem::replace(&mut self.open, Open::at(next));
+        let moments = std::mem::take(&mut open.account.moments);
         let entry = self.close(open, next).await?;
         // From here on an entry may name the file.
         self.begun = None;
@@ -181,7 +185,7 @@ impl Lane {
         }
         cross("archive.offset_committed");
         self.parts.pause.stepped();
-        Ok(Some(Published { entry: standing, mine }))
+        Ok(Some(Published { entry: standing, mine, moments }))
     }
 
     /// Ends a lane that has failed: a staging file that no entry can name any more goes, or each attempt

@@ -9,6 +9,7 @@ use crate::{
     fault::{Fault, Result},
     model::{Hole, Millis, Offset, Record},
     store::{Store, StorePath, StoreWriter},
+    vitals::Moments,
 };
 
 /// Bytes gathered before they are handed to the store: large enough that the hand-over costs
@@ -50,6 +51,8 @@ pub struct Account {
     pub holes: Vec<Hole>,
     /// Bus times of the lines.
     pub times: Times,
+    /// The same, to tell how long they took.
+    pub moments: Moments,
 }
 
 impl Account {
@@ -70,6 +73,7 @@ impl Account {
         self.bytes += (out.len() - at) as u64;
         self.count += 1;
         self.times.push(time);
+        self.moments.push(time);
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     DONE, GAVE_UP, LOSS, archive, block_on,
-    live::{Screen, lines},
+    live::{Screen, lines, views},
     table,
     terminal::{grouped, say},
 };
@@ -66,7 +66,7 @@ fn demo(arguments: &Arguments, folder: &Path) -> Result<u8> {
     let pipelines = pipelines(&url, folder)?;
     say!("Real edits of 2015-09-12 from {url}, {} a second, through {} actors.", arguments.speed, count(&pipelines))?;
     say!("Type an actor's number and Enter to kill it; q and Enter, or Ctrl-C, to end.\n")?;
-    let end = node::block_on(watch(pipelines.clone(), arguments.time))??;
+    let end = node::block_on(watch(pipelines.clone(), &folder.join("node"), arguments.time))??;
     say!("")?;
     let mut code = if end == End::GaveUp { GAVE_UP } else { DONE };
     for pipeline in &pipelines {
@@ -134,15 +134,15 @@ fn count(pipelines: &[Pipeline]) -> u32 {
 }
 
 /// Runs the pipelines and draws them until the time is over or a person ends it.
-async fn watch(pipelines: Vec<Pipeline>, time: Option<Duration>) -> Result<End> {
-    let node = Node::start(pipelines).await?;
+async fn watch(pipelines: Vec<Pipeline>, state: &Path, time: Option<Duration>) -> Result<End> {
+    let node = Node::start(pipelines, state).await?;
     let (mut orders, mut screen) = (typed(), Screen::new());
     let ends_at = time.map(|time| Instant::now() + time);
     let mut tick = tokio::time::interval(DRAW);
     let mut interrupted = Box::pin(node::interrupted());
     loop {
         tokio::select! {
-            _ = tick.tick() => screen.draw(&lines(node.actors()))?,
+            _ = tick.tick() => screen.draw(&lines(&views(node.actors())))?,
             Some(order) = orders.recv() => match order.trim() {
                 "q" => break,
                 number => kill(&node, number).await,
@@ -155,7 +155,7 @@ async fn watch(pipelines: Vec<Pipeline>, time: Option<Duration>) -> Result<End> 
     say!("\nEnding: each stage takes what the one before it left.")?;
     let actors = node.actors().to_vec();
     let end = node.stop().await;
-    screen.draw(&lines(&actors))?;
+    screen.draw(&lines(&views(&actors)))?;
     Ok(end)
 }
 

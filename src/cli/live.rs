@@ -4,39 +4,43 @@ use std::{fmt::Write, io::IsTerminal, sync::Arc};
 
 use super::terminal::{grouped, write};
 use crate::{
+    api::views::ActorView,
     fault::Result,
-    vitals::{State, Vitals},
+    model::{Clock, SystemClock},
+    vitals::{Hold, Vitals},
 };
 
 const HEADER: &str = " #  actor                      state             in        out        lag  restarts  mailbox";
 
 /// The whole view as lines, the first one a header.
-pub fn lines(actors: &[Arc<Vitals>]) -> Vec<String> {
+pub fn lines(actors: &[ActorView]) -> Vec<String> {
     let mut lines = vec![HEADER.to_owned()];
-    lines.extend(actors.iter().enumerate().map(|(number, vitals)| line(number + 1, vitals)));
+    lines.extend(actors.iter().enumerate().map(|(number, actor)| line(number + 1, actor)));
     lines
 }
 
-fn line(number: usize, vitals: &Vitals) -> String {
-    let life = vitals.life();
-    let state = match &life.state {
-        State::Starting => "starting".to_owned(),
-        State::Running => "running".to_owned(),
-        State::Waiting(on) => format!("waits: {on}"),
-        State::Restarting => "restarting".to_owned(),
-        State::Stopped => "stopped".to_owned(),
-        State::GaveUp => "gave up".to_owned(),
+/// How the actors of this process are now.
+pub fn views(actors: &[Arc<Vitals>]) -> Vec<ActorView> {
+    let now = SystemClock.now();
+    actors.iter().map(|vitals| ActorView::of(vitals, now)).collect()
+}
+
+fn line(number: usize, actor: &ActorView) -> String {
+    let state = match (&actor.waiting_on, &actor.wish) {
+        (_, Some(wish)) if wish.hold == Hold::Paused => "paused".to_owned(),
+        (Some(on), _) => format!("waits: {on}"),
+        (None, _) => actor.state.replace('_', " "),
     };
     let state: String = state.chars().take(13).collect();
-    let restarts: u64 = life.restarts.values().sum();
+    let restarts: u64 = actor.restarts.values().sum();
     format!(
         "{number:>2}  {:<26} {state:<13} {:>9} {:>10} {:>10} {restarts:>9} {:>5}/{}",
-        vitals.id.to_string(),
-        grouped(vitals.records_in.get()),
-        grouped(vitals.records_out.get()),
-        grouped(vitals.lag.get().max(0).unsigned_abs()),
-        vitals.mailbox_depth.get(),
-        vitals.mailbox_capacity.get(),
+        actor.id,
+        grouped(actor.taken.records),
+        grouped(actor.out.records),
+        grouped(actor.lag.records.max(0).unsigned_abs()),
+        actor.mailbox.depth,
+        actor.mailbox.capacity,
     )
 }
 
@@ -85,12 +89,15 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::ActorId, vitals::Death};
+    use crate::{
+        model::ActorId,
+        vitals::{Death, State},
+    };
 
     #[test]
     fn a_line_says_who_what_and_how_often_it_came_back() {
         let id = ActorId { pipeline: "wikimedia".into(), stage: "archive".into(), replica: 0 };
-        let vitals = Vitals::new(id);
+        let vitals = Vitals::new(id, crate::vitals::Kind::Supervisor);
         vitals.records_in.add(12_345);
         vitals.records_out.add(12_000);
         vitals.lag.set(7);
@@ -100,7 +107,7 @@ mod tests {
             life.restarts.insert(Death::Panic, 2);
             life.restarts.insert(Death::Order, 1);
         });
-        let line = line(3, &vitals);
+        let line = line(3, &ActorView::of(&vitals, 0));
         let words: Vec<_> = line.split_whitespace().collect();
         assert_eq!(words, ["3", "wikimedia/archive/0", "waits:", "the", "bu", "12,345", "12,000", "7", "3", "0/8"]);
     }

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod live;
 mod manual;
+mod remote;
 mod run;
 mod serve_events;
 mod table;
@@ -23,6 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::terminal::complain;
 use crate::{
+    api::steer::Order,
     config::{self, Pipeline},
     fault::{Domain, Fault, Kind, Retry},
     model::Millis,
@@ -72,6 +74,29 @@ enum Command {
     Check(check::Arguments),
     /// Look at everything a pipeline needs, and say what is wrong and how to mend it
     Doctor(doctor::Arguments),
+    /// Say how a running node is, and what is not as it should be
+    #[command(after_help = "Example:\n  howdah status --node https://worker7:7070 --token-file /etc/howdah/token")]
+    Status(remote::Looking),
+    /// List the actors of a running node
+    Actors(remote::Looking),
+    /// Watch the actors of a running node
+    Top(remote::Watching),
+    /// Say which stage of a pipeline waits for what
+    #[command(after_help = "Example:\n  howdah why wikimedia")]
+    Why(remote::Why),
+    /// Begin a new life of an actor, and return when it handles messages
+    #[command(after_help = "Example:\n  howdah restart wikimedia/archive/0 --node https://worker7:7070")]
+    Restart(remote::Arguments),
+    /// Stop an actor until it is started, also over a restart of the process
+    Stop(remote::Arguments),
+    /// Start an actor that was stopped
+    Start(remote::Arguments),
+    /// Have an actor take nothing in until it is resumed, also over a restart of the process
+    Pause(remote::Arguments),
+    /// Let an actor go on that was paused
+    Resume(remote::Arguments),
+    /// Publish the open segment of an archiver, or commit the open windows of an aggregator
+    Roll(remote::Arguments),
     /// Look after the topics of a pipeline
     #[command(subcommand)]
     Topics(topics::Command),
@@ -123,6 +148,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Status(arguments) => remote::status(&arguments),
+        Command::Actors(arguments) => remote::actors(&arguments),
+        Command::Top(arguments) => remote::top(&arguments),
+        Command::Why(arguments) => remote::why(&arguments),
+        Command::Restart(arguments) => remote::order(Order::Restart, &arguments),
+        Command::Stop(arguments) => remote::order(Order::Stop, &arguments),
+        Command::Start(arguments) => remote::order(Order::Start, &arguments),
+        Command::Pause(arguments) => remote::order(Order::Pause, &arguments),
+        Command::Resume(arguments) => remote::order(Order::Resume, &arguments),
+        Command::Roll(arguments) => remote::order(Order::Roll, &arguments),
         Command::Topics(command) => topics::run(&command),
         Command::Archive(command) => archive::run(&command),
         Command::DeadLetters(command) => dead_letters::run(&command),

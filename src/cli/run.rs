@@ -49,7 +49,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     for notice in pipelines.iter().flat_map(|pipeline| &pipeline.notices) {
         tracing::info!("{notice}");
     }
-    Ok(match node::run(pipelines)? {
+    let settings = config::node(&config::environment)?;
+    Ok(match node::run(pipelines, &settings)? {
         End::GaveUp => GAVE_UP,
         End::Drained | End::Unfinished => DONE,
     })

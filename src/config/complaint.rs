@@ -5,6 +5,8 @@
 
 use std::{cell::RefCell, fmt, path::Path, path::PathBuf, sync::Arc};
 
+use crate::model::nearest;
+
 /// One thing that is wrong with a file, and what is allowed instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
@@ -115,14 +117,7 @@ pub fn quoted(text: &str) -> String {
 
 /// The one of `allowed` that was probably meant by `written`, as words for a complaint.
 pub fn did_you_mean<'a>(written: &str, allowed: impl IntoIterator<Item = &'a str>) -> String {
-    let best = allowed.into_iter().map(|word| (edits(written, word), word)).min_by_key(|(edits, _)| *edits);
-    match best {
-        // A third of the letters may be wrong, but not all of a short word.
-        Some((edits, word)) if edits <= (word.len() / 3).max(1) && edits < word.len().max(written.len()) => {
-            format!("did you mean {}? ", quoted(word))
-        }
-        _ => String::new(),
-    }
+    nearest(written, allowed).map_or_else(String::new, |word| format!("did you mean {}? ", quoted(word)))
 }
 
 /// A list of names for a complaint: `"a", "b"`.
@@ -131,50 +126,9 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// Letters to insert, delete or replace to make one word of the other (Levenshtein's distance).
-fn edits(a: &str, b: &str) -> usize {
-    // No key is nearly as long; without a bound a file could make this slow.
-    if a.len() > 64 {
-        return usize::MAX;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_nearest_word_is_suggested_and_a_far_one_is_not() {
-        let allowed = ["roll_bytes", "roll_age", "path", "id"];
-        assert_eq!(did_you_mean("rollbytes", allowed), "did you mean \"roll_bytes\"? ");
-        assert_eq!(did_you_mean("roll_agee", allowed), "did you mean \"roll_age\"? ");
-        assert_eq!(did_you_mean("pth", allowed), "did you mean \"path\"? ");
-        assert_eq!(did_you_mean("size", allowed), "");
-        assert_eq!(did_you_mean("u", ["t"]), "");
-        assert_eq!(did_you_mean("tt", ["t"]), "did you mean \"t\"? ");
-        assert_eq!(did_you_mean("", ["t", ""]), "");
-        assert_eq!(did_you_mean(&"x".repeat(10_000), allowed), "");
-    }
-
-    #[test]
-    fn edits_are_counted_as_levenshtein_did() {
-        assert_eq!(edits("kitten", "sitting"), 3);
-        assert_eq!(edits("", "abc"), 3);
-        assert_eq!(edits("abc", ""), 3);
-        assert_eq!(edits("naïve", "naive"), 1);
-    }
 
     #[test]
     fn keys_are_quoted_where_toml_would_want_it() {

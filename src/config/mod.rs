@@ -21,6 +21,7 @@ mod clusters;
 mod complaint;
 mod form;
 mod keys;
+mod node;
 mod notices;
 mod outline;
 mod quantity;
@@ -42,6 +43,7 @@ use std::{
 
 pub use complaint::Complaint;
 use complaint::{Place, Sink};
+pub use node::{NodeSettings, node};
 pub use quantity::{parse_duration, show_duration, show_size};
 pub use schema::schema;
 pub use values::topic as parse_topic;

@@ -4,6 +4,7 @@
 
 mod clock;
 mod ids;
+mod nearest;
 mod pause;
 mod pointer;
 mod record;
@@ -13,6 +14,7 @@ pub use ids::{
     ActorId, Epoch, Incarnation, NodeId, Offset, Partition, PipelineId, Sequence, StageId, TopicId, TopicName,
     fresh_uuid,
 };
+pub use nearest::nearest;
 pub use pause::{Doubling, Pause};
 pub use pointer::{Extractor, Pointer, Scalar};
 pub use record::{Batch, Header, Hole, Record, Why};

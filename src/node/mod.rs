@@ -8,10 +8,14 @@
 //! reached by then is durable in spool or bus, and the next start goes on from there.
 
 mod opening;
+mod outline;
+mod steering;
 mod wiring;
+mod wishes;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,12 +31,15 @@ use tokio::{
 pub use opening::{open_bus, open_bus_read_only, open_store, open_store_to_read};
 pub use wiring::{archive_of, router};
 
+use steering::House;
+
 use crate::{
     actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester},
+    api::{Api, steer::Steer},
     bus::{Bus, SharedBus},
-    config::Pipeline,
+    config::{NodeSettings, Pipeline},
     fault::{Fault, Result},
-    model::{ActorId, Offset, Partition, TopicName},
+    model::{ActorId, Offset, Partition, SystemClock, TopicName},
     supervise::{Delivery, Gone, Ref, Root, Supervisor},
     vitals::Vitals,
 };
@@ -59,7 +66,7 @@ pub enum End {
 pub struct Node {
     root: Root,
     pipelines: Vec<Running>,
-    actors: Vec<Arc<Vitals>>,
+    house: Arc<House>,
     gave_up: watch::Receiver<bool>,
     last_words: Arc<Mutex<String>>,
 }
@@ -75,17 +82,23 @@ struct Running {
 }
 
 impl Node {
-    /// Opens bus and store, creates topics, and starts every actor.
+    /// Opens bus and store, creates topics, and starts every actor that no person has stopped before; what they
+    /// want is kept in the folder `state`.
     ///
     /// # Errors
     /// What kept it from starting.
-    pub async fn start(pipelines: Vec<Pipeline>) -> Result<Self> {
-        wiring::start(pipelines).await
+    pub async fn start(pipelines: Vec<Pipeline>, state: &Path) -> Result<Self> {
+        wiring::start(pipelines, state).await
     }
 
     /// What each actor counts, in the order of a record's life.
     pub fn actors(&self) -> &[Arc<Vitals>] {
-        &self.actors
+        &self.house.actors
+    }
+
+    /// How it is looked at and steered.
+    pub fn steer(&self) -> Arc<dyn Steer> {
+        self.house.clone()
     }
 
     /// Lets an actor die and come back.
@@ -129,16 +142,17 @@ impl Running {
     /// came to their end.
     async fn drain(&self) -> bool {
         let mut steps = Vec::new();
-        steps.extend(
-            join_all(self.collectors.iter().map(|actor| step("end collecting", actor, |done| EndCollecting { done })))
-                .await,
-        );
-        steps.extend(
-            join_all(self.ingesters.iter().map(|actor| step("drain the spool", actor, |done| DrainSpool { done })))
-                .await,
-        );
-        let archivers = self.archivers.iter().map(|(topic, actor)| self.drain_sink(topic, actor));
-        let aggregators = self.aggregators.iter().map(|(topic, actor)| self.drain_sink(topic, actor));
+        // Whom a person holds takes nothing in: there is nothing to wait for.
+        let collectors = self.collectors.iter().filter(|actor| !is_held(actor.vitals()));
+        let end = collectors.map(|actor| step("end collecting", actor, |done| EndCollecting { done }));
+        steps.extend(join_all(end).await);
+        let ingesters = self.ingesters.iter().filter(|actor| !is_held(actor.vitals()));
+        let drain = ingesters.map(|actor| step("drain the spool", actor, |done| DrainSpool { done }));
+        steps.extend(join_all(drain).await);
+        let archivers = self.archivers.iter().filter(|(_, actor)| !is_held(actor.vitals()));
+        let archivers = archivers.map(|(topic, actor)| self.drain_sink(topic, actor));
+        let aggregators = self.aggregators.iter().filter(|(_, actor)| !is_held(actor.vitals()));
+        let aggregators = aggregators.map(|(topic, actor)| self.drain_sink(topic, actor));
         let (archived, counted) = tokio::join!(join_all(archivers), join_all(aggregators));
         steps.into_iter().chain(archived).chain(counted).all(|done| done)
     }
@@ -157,6 +171,11 @@ impl Running {
             }
         }
     }
+}
+
+/// Whether a person has stopped or paused it.
+fn is_held(vitals: &Vitals) -> bool {
+    vitals.life().wish.is_some()
 }
 
 /// Gives an order that is answered later, again if the actor died over it, until the time is over.
@@ -208,11 +227,13 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
 ///
 /// # Errors
 /// What kept them from starting.
-pub fn run(pipelines: Vec<Pipeline>) -> Result<End> {
+pub fn run(pipelines: Vec<Pipeline>, settings: &NodeSettings) -> Result<End> {
     block_on(async {
         let interrupted = interrupted();
-        let node = Node::start(pipelines).await?;
-        tracing::info!(actors = node.actors().len(), "started");
+        let node = Node::start(pipelines, &settings.state).await?;
+        let api = settings.api.as_ref().map(|api| Api::start(api, node.steer(), Arc::new(SystemClock))).transpose()?;
+        let url = api.as_ref().map_or_else(|| "off".to_owned(), Api::url);
+        tracing::info!(actors = node.actors().len(), api = url, "started");
         tokio::select! {
             () = interrupted => {}
             () = node.gave_up() => {
@@ -221,6 +242,9 @@ pub fn run(pipelines: Vec<Pipeline>) -> Result<End> {
         }
         tracing::info!("ending");
         let end = node.stop().await;
+        if let Some(api) = api {
+            api.stop().await;
+        }
         tracing::info!(?end, "ended");
         Ok(end)
     })?

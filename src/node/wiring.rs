@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,6 +11,9 @@ use tokio::sync::watch;
 use super::{
     Node, Running,
     opening::{open_bus, open_store},
+    outline::outline,
+    steering::{House, Lever},
+    wishes::Wishes,
 };
 use crate::{
     actors::{
@@ -29,7 +33,7 @@ use crate::{
         policy::{Backoff, Intensity, Strategy, Supervision},
     },
     table::{self, Definition},
-    vitals::Vitals,
+    vitals::{Hold, Kind, Vitals},
 };
 
 /// What the node's own supervisor does when a pipeline gives up: it starts the pipeline again, a
@@ -80,18 +84,20 @@ struct Common {
     store: SharedStore,
     clock: Arc<dyn Clock>,
     links: HashMap<StageId, Link>,
+    wishes: Arc<Wishes>,
 }
 
 /// See [`Node::start`].
-pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
+pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path) -> Result<Node> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let wishes = Arc::new(Wishes::open(state)?);
     let spawner = Arc::new(Threads::default());
     let id =
         |pipeline: &Pipeline, stage: &str| ActorId { pipeline: pipeline.id.clone(), stage: stage.into(), replica: 0 };
     let node_id = ActorId { pipeline: "node".into(), stage: "supervisor".into(), replica: 0 };
-    let mut root = Tree::new(Vitals::new(node_id), NODE, spawner.clone(), clock.clone());
+    let mut root = Tree::new(Vitals::new(node_id, Kind::Supervisor), NODE, spawner.clone(), clock.clone());
     let (mut buses, mut stores) = (HashMap::new(), HashMap::new());
-    let (mut running, mut actors) = (Vec::new(), Vec::new());
+    let (mut running, mut actors, mut levers, mut outlines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for pipeline in pipelines {
         let bus = match buses.get(&pipeline.bus) {
             Some(bus) => Arc::clone(bus),
@@ -129,14 +135,16 @@ pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
         for topic in &pipeline.topics {
             bus.ensure_topic(topic).await.map_err(|fault| fault.at(format!("topic {}", topic.name)))?;
         }
-        let vitals = Vitals::new(id(&pipeline, "supervisor"));
+        outlines.push(outline(&pipeline, &*bus, &*store));
+        let vitals = Vitals::new(id(&pipeline, "supervisor"), Kind::Supervisor);
         let tree = Tree::new(vitals, pipeline.supervision, spawner.clone(), clock.clone());
         let links = pipeline.stages.iter().map(|stage| (stage.id.clone(), Link::default())).collect();
-        let common = Common { pipeline, node: host(), bus, store, clock: clock.clone(), links };
+        let common = Common { pipeline, node: host(), bus, store, clock: clock.clone(), links, wishes: wishes.clone() };
         let mut wired = Wired::new(tree);
         common.wire(&mut wired)?;
         // People read from the source on; actors start from the sinks on.
         actors.extend(wired.vitals.into_iter().rev());
+        levers.extend(wired.levers);
         running.push(Running {
             supervisor: root.branch(wired.tree),
             bus: common.bus,
@@ -153,13 +161,24 @@ pub(super) async fn start(pipelines: Vec<Pipeline>) -> Result<Node> {
         *words.lock().unwrap_or_else(PoisonError::into_inner) = format!("{who}: {why}");
         said.send_replace(true);
     })?;
-    Ok(Node { root, pipelines: running, actors, gave_up, last_words })
+    let house = House {
+        node: host(),
+        pipelines: outlines,
+        supervisors: running.iter().map(|running| running.supervisor.clone()).collect(),
+        levers,
+        actors,
+        buses: buses.into_values().collect(),
+        wishes,
+        clock,
+    };
+    Ok(Node { root, pipelines: running, house: Arc::new(house), gave_up, last_words })
 }
 
 /// What wiring a pipeline gives.
 struct Wired {
     tree: Tree,
     vitals: Vec<Arc<Vitals>>,
+    levers: Vec<Lever>,
     collectors: Vec<Ref<Collector>>,
     ingesters: Vec<Ref<Ingester>>,
     archivers: Vec<(TopicName, Ref<Archiver>)>,
@@ -171,6 +190,7 @@ impl Wired {
         Self {
             tree,
             vitals: Vec::new(),
+            levers: Vec::new(),
             collectors: Vec::new(),
             ingesters: Vec::new(),
             archivers: Vec::new(),
@@ -196,6 +216,7 @@ impl Common {
                     for replica in (0..stage.replicas).rev() {
                         let parts = AggregatorParts { suspects: Suspects::default(), ..parts.clone() };
                         let actor = self.child(wired, stage, replica, move |life| Aggregator::new(life, parts.clone()));
+                        self.hand_over(wired, Lever::rolling(&actor));
                         wired.aggregators.push((settings.topic.clone(), actor));
                     }
                 }
@@ -213,6 +234,7 @@ impl Common {
                     for replica in (0..stage.replicas).rev() {
                         let parts = ArchiverParts { suspects: Suspects::default(), ..parts.clone() };
                         let actor = self.child(wired, stage, replica, move |life| Archiver::new(life, parts.clone()));
+                        self.hand_over(wired, Lever::rolling(&actor));
                         wired.archivers.push((settings.topic.clone(), actor));
                     }
                 }
@@ -231,6 +253,7 @@ impl Common {
                     clock: self.clock.clone(),
                 };
                 let actor = self.child(wired, stage, 0, move |life| Ingester::new(life, parts.clone()));
+                self.hand_over(wired, Lever::new(&actor));
                 wired.ingesters.push(actor);
             }
         }
@@ -240,6 +263,7 @@ impl Common {
                 let (source, node, clock) = (self.source(&stage.id), self.node.clone(), self.clock.clone());
                 let parts = CollectorParts { settings, source, node, link, clock };
                 let actor = self.child(wired, stage, 0, move |life| Collector::new(life, parts.clone()));
+                self.hand_over(wired, Lever::new(&actor));
                 wired.collectors.push(actor);
             }
         }
@@ -257,9 +281,16 @@ impl Common {
         A: actix::Actor<Context = actix::Context<A>> + actix::Supervised,
     {
         let id = ActorId { pipeline: self.pipeline.id.clone(), stage: stage.id.clone(), replica };
-        let vitals = Vitals::new(id);
+        let is_held = self.wishes.of(&id).is_some_and(|wish| wish.hold == Hold::Stopped);
+        let vitals = Vitals::new(id, kind_of(&stage.kind));
         wired.vitals.push(vitals.clone());
-        wired.tree.child(Spec::new(vitals, stage.supervision, make))
+        wired.tree.child(Spec::new(vitals, stage.supervision, make).held(is_held))
+    }
+
+    /// Lets orders reach an actor, which begins as a person wanted it.
+    fn hand_over(&self, wired: &mut Wired, lever: Lever) {
+        lever.begin(self.wishes.of(lever.id()).as_ref());
+        wired.levers.push(lever);
     }
 
     /// What a collector shares with its ingester, and what it was told.
@@ -273,6 +304,15 @@ impl Common {
 
     fn source(&self, collector: &StageId) -> String {
         format!("{}/{collector}", self.pipeline.id)
+    }
+}
+
+fn kind_of(stage: &StageKind) -> Kind {
+    match stage {
+        StageKind::Collector(_) => Kind::Collector,
+        StageKind::Ingester { .. } => Kind::Ingester,
+        StageKind::Archiver(_) => Kind::Archiver,
+        StageKind::Aggregator(_) => Kind::Aggregator,
     }
 }
 

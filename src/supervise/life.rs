@@ -58,6 +58,7 @@ pub struct Spec<A: Actor<Context = Context<A>>> {
     pub(super) vitals: Arc<Vitals>,
     pub(super) stage: StageSupervision,
     pub(super) make: Factory<A>,
+    pub(super) held: bool,
 }
 
 /// Not behind a lock: one that blocks its thread must not block the next one's.
@@ -70,7 +71,13 @@ impl<A: Actor<Context = Context<A>>> Spec<A> {
         stage: StageSupervision,
         make: impl Fn(Life<A>) -> A + Send + Sync + 'static,
     ) -> Self {
-        Self { vitals, stage, make: Arc::new(make) }
+        Self { vitals, stage, make: Arc::new(make), held: false }
+    }
+
+    /// Stopped by a person before: it does not start with its supervisor, only by an order.
+    #[must_use]
+    pub fn held(self, held: bool) -> Self {
+        Self { held, ..self }
     }
 }
 
@@ -120,6 +127,21 @@ impl<A: Actor<Context = Context<A>>> Life<A> {
     /// Begins to wait for somebody else; `on` names whom, for people. Not a stall, however long.
     pub fn waiting(&self, on: impl Into<String>) -> WaitGuard {
         self.pulse.waiting(on.into())
+    }
+
+    /// Waits, and says so, for as long as a person has paused this actor: who brings data to it asks before
+    /// each batch.
+    pub async fn while_paused(&self) {
+        let valve = self.kin.me.valve();
+        if let Some(by) = valve.closed_by() {
+            let _waiting = self.waiting(format!("a person to resume it: paused by {by}"));
+            valve.turned(false).await;
+        }
+    }
+
+    /// Returns when a person has paused this actor.
+    pub async fn paused(&self) {
+        self.kin.me.valve().turned(true).await;
     }
 
     /// Begins a recovery that outlasts `started`; the state stays `Starting` until it is dropped.
@@ -228,7 +250,7 @@ pub(super) enum Birth {
 
 impl<A: Actor<Context = Context<A>>> Kin<A> {
     pub(super) fn new(spec: Spec<A>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let Spec { vitals, stage, make } = spec;
+        let Spec { vitals, stage, make, .. } = spec;
         let me = Ref::new(vitals);
         let kin = Self::blank(me, clock, stage, make, Arc::default());
         kin.expect(kin.me.renew(stage.mailbox));

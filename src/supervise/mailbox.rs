@@ -34,6 +34,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::valve::Valve;
 use crate::{
     fault::{Fault, Retry},
     model::{ActorId, Incarnation},
@@ -115,6 +116,17 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
     /// What the actor counts.
     pub fn vitals(&self) -> &Arc<Vitals> {
         &self.slot.vitals
+    }
+
+    /// Has it take nothing in from now on, over all its lives, until it is [resumed](Self::resume). What it has
+    /// taken already it brings to its end. `by` names who wants it, for people.
+    pub fn pause(&self, by: impl Into<String>) {
+        self.slot.valve.set(Some(by.into()));
+    }
+
+    /// Lets it go on; see [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.slot.valve.set(None);
     }
 
     /// Data messages in the mailbox or in the receiver's hands now.
@@ -226,6 +238,7 @@ impl Permit {
 /// Where the reference finds the present mailbox; empty while the actor is stopped.
 struct Slot<A: Actor<Context = Context<A>>> {
     vitals: Arc<Vitals>,
+    valve: Valve,
     mailbox: Mutex<Option<Mailbox<A>>>,
 }
 
@@ -250,7 +263,7 @@ impl<A: Actor<Context = Context<A>>> Clone for Mailbox<A> {
 impl<A: Actor<Context = Context<A>>> Ref<A> {
     /// A reference that leads nowhere yet.
     pub(super) fn new(vitals: Arc<Vitals>) -> Self {
-        Self { slot: Arc::new(Slot { vitals, mailbox: Mutex::new(None) }) }
+        Self { slot: Arc::new(Slot { vitals, valve: Valve::open(), mailbox: Mutex::new(None) }) }
     }
 
     /// A new mailbox behind this reference, for `capacity` data messages.
@@ -271,6 +284,11 @@ impl<A: Actor<Context = Context<A>>> Ref<A> {
         if slot.as_ref().is_some_and(|mailbox| Arc::ptr_eq(&mailbox.gate, gate)) {
             *slot = None;
         }
+    }
+
+    /// What a person may close.
+    pub(super) fn valve(&self) -> &Valve {
+        &self.slot.valve
     }
 
     /// The bound of the present mailbox.

@@ -8,6 +8,7 @@
 //! - [`Life`], [`Spec`]: what an actor knows of itself, and how it is born again;
 //! - `runner`: the future that owns one actor and outlives its deaths;
 //! - `lineage`: one actor as its supervisor has it, over all its runners;
+//! - `valve`: what a person closes so that an actor takes nothing in;
 //! - `watch`: whether a thread still runs anything;
 //! - `family`: the pure rules of a supervisor's children: who goes down, who comes up, in which order;
 //! - [`Supervisor`], [`Tree`]: the actor that carries these rules out, and the way to build one;
@@ -38,6 +39,7 @@ mod runner;
 mod spawner;
 mod supervisor;
 mod tree;
+mod valve;
 mod watch;
 
 #[cfg(test)]

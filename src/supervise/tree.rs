@@ -1,7 +1,7 @@
 //! How a tree of supervised actors is built and started.
 //!
 //! ```text
-//! let mut tree = Tree::new(Vitals::new(id), supervision, spawner, clock);
+//! let mut tree = Tree::new(Vitals::new(id, kind), supervision, spawner, clock);
 //! let archive: Ref<Archiver> = tree.child(Spec::new(vitals, stage, move |life| Archiver::new(settings.clone(), life)));
 //! let ingest: Ref<Ingester> = tree.child(…);            // started after the archiver
 //! let mut node = Tree::new(…);
@@ -29,7 +29,7 @@ use super::{
     lineage::Lineage,
     mailbox::Ref,
     policy::{Policy, StageSupervision, Supervision},
-    runner::{Command, Offspring, Report, Reporter},
+    runner::{Command, Offspring as _, Report, Reporter},
     spawner::{Here, Spawner},
     supervisor::{Child, Plan, Supervisor},
 };
@@ -146,9 +146,17 @@ impl Tree {
     where
         A: Actor<Context = Context<A>> + Supervised,
     {
+        let held = spec.held;
+        if held {
+            super::enter(&spec.vitals, &*self.clock, State::Stopped);
+        }
         let lineage = Lineage::new(spec, Arc::clone(&self.clock));
+        if held {
+            // Who gives it an order is told that it is stopped.
+            lineage.bury();
+        }
         let reference = lineage.reference();
-        self.children.push(Child { offspring: Box::new(lineage), here, held: AtomicBool::new(false) });
+        self.children.push(Child { offspring: Box::new(lineage), here, held: AtomicBool::new(held) });
         reference
     }
 

@@ -16,7 +16,10 @@ use super::{
     grid::Hour,
     window::{Counts, HourRows, Plan, Row, Windows},
 };
-use crate::model::{Batch, Millis, Offset, Why};
+use crate::{
+    model::{Batch, Millis, Offset, Why},
+    vitals::Moments,
+};
 
 /// A lane; see the module's text.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub struct Lane {
 }
 
 /// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It was taken; these are its new records (a replay counts nothing).
     Counted {
@@ -36,6 +39,8 @@ pub enum Taken {
         counts: Counts,
         /// Offsets that the bus deleted before they were read: loss.
         lost: u64,
+        /// When those that are counted in a window happened.
+        moments: Moments,
     },
     /// It does not begin where the lane stands, and was left alone: assign the reader anew.
     Elsewhere,
@@ -111,9 +116,9 @@ impl Lane {
         }
         let (again, new) = batch.records.split_at(batch.records.partition_point(|record| record.offset < next));
         self.windows.replay(again);
-        let counts = self.windows.take(new);
+        let (counts, moments) = self.windows.take(new);
         self.at = batch.to;
-        Taken::Counted { counts, lost: gone.iter().map(|(from, to)| to - from).sum() }
+        Taken::Counted { counts, lost: gone.iter().map(|(from, to)| to - from).sum(), moments }
     }
 
     /// The first commit of a lane that never made one: where it begins is stored before anything is
@@ -166,7 +171,9 @@ mod tests {
     }
 
     fn counted(counted: u64, lost: u64) -> Taken {
-        Taken::Counted { counts: Counts { counted, ..Counts::default() }, lost }
+        let mut moments = Moments::default();
+        (0..counted).for_each(|_| moments.push(TEN));
+        Taken::Counted { counts: Counts { counted, ..Counts::default() }, lost, moments }
     }
 
     #[test]

@@ -121,7 +121,10 @@ async fn a_lane_whose_records_are_gone_is_restored_from_its_files() {
     assert_eq!(lane.take(&gone), Taken::ReplayGone);
     committer.restore(&mut lane).await.unwrap();
     let lost = Batch { from: 110, records: Vec::new(), to: 130, why: Why::Retention };
-    assert_eq!(lane.take(&lost), Taken::Counted { counts: Counts::default(), lost: 20 });
+    assert_eq!(
+        lane.take(&lost),
+        Taken::Counted { counts: Counts::default(), lost: 20, moments: crate::vitals::Moments::default() }
+    );
     lane.take(&batch(&log, 130, 70));
     committer.commit(&Proposal::new(vec![lane.seal(None).unwrap()])).await.unwrap();
     let expected = (0..200).filter(|n| !(110..130).contains(n));

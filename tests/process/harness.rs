@@ -68,9 +68,13 @@ pub fn listener() -> TcpListener {
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_howdah"));
     command.args(arguments).stdin(Stdio::null());
-    for name in ["HOWDAH_CONTACT", "HOWDAH_DATA", "KAFKA_BROKERS", "HDFS_URL", "HADOOP_CONF_DIR", "HADOOP_USER_NAME"] {
+    let environment = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let ours = |name: &String| ["HOWDAH_", "KAFKA_", "HDFS_", "HADOOP_"].iter().any(|start| name.starts_with(start));
+    for name in environment.filter(ours) {
         command.env_remove(name);
     }
+    // Many run at a time.
+    command.env("HOWDAH_LISTEN", "off");
     // Nobody listens there: a test that forgets its server asks nobody outside this machine.
     command.env("WIKIMEDIA_URL", "http://127.0.0.1:9/");
     command

@@ -11,3 +11,4 @@ pub mod harness;
 mod help;
 mod main_job;
 mod memory;
+mod steer;

@@ -229,7 +229,7 @@ mailbox = 2
         let log = self.path("howdah.log");
         writeln!(OpenOptions::new().create(true).append(true).open(&log).unwrap(), "--- {what}").unwrap();
         let mut command = Command::new(HOWDAH);
-        command.arg("run").arg(self.path("pipeline.toml"));
+        command.arg("run").arg(self.path("pipeline.toml")).env("HOWDAH_LISTEN", "off");
         if let Some(fail) = fail {
             command.arg("--fail").arg(fail);
         }

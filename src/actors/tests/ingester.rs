@@ -103,7 +103,8 @@ async fn spooled_events_meant_for_a_former_life_are_dropped() {
     let value = Bytes::from(format!("event {last}"));
     let last = Spooled::Event { sequence: last, token: None, id: Bytes::new(), value };
     for assignment in [1, 2] {
-        let stale = TakeSpooled { assignment, events: Ok(vec![last.clone()]) };
+        let stale =
+            TakeSpooled { assignment, events: Ok(vec![last.clone()]), received: crate::vitals::Moments::default() };
         ingester.deliver(stale, Incarnation(0)).await.unwrap();
     }
     drain(&ingester).await;

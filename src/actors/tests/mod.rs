@@ -298,7 +298,12 @@ fn tree_on(spawner: Arc<dyn Spawner>) -> Tree {
         intensity: Intensity { restarts: 1_000, within: Duration::from_secs(60) },
         backoff: Backoff { base: at_once, cap: at_once, healthy: Duration::from_secs(60) },
     };
-    Tree::new(Vitals::new(id("supervisor")), supervision, spawner, Arc::new(SystemClock))
+    Tree::new(
+        Vitals::new(id("supervisor"), crate::vitals::Kind::Supervisor),
+        supervision,
+        spawner,
+        Arc::new(SystemClock),
+    )
 }
 
 /// Starts what is expected to give up; answers with why.
@@ -333,7 +338,7 @@ where
     A: Actor<Context = Context<A>> + Supervised,
 {
     let supervision = StageSupervision { policy: Policy::Permanent, mailbox: MAILBOX, stall, blocked: BLOCKED };
-    tree.child(Spec::new(Vitals::new(id(stage)), supervision, make))
+    tree.child(Spec::new(Vitals::new(id(stage), crate::vitals::Kind::Supervisor), supervision, make))
 }
 
 /// Restarts the actor a hundred times, each time a little later after a call has begun: before it

@@ -246,6 +246,7 @@ type Opening = Pin<Box<dyn Future<Output = (bool, Result<Response>)> + Send>>;
 pub struct Stream {
     connector: Connector,
     max_event: u64,
+    reconnect_after: Duration,
 
     resume: Resume,
     session: Session,
@@ -267,6 +268,7 @@ impl Stream {
         Ok(Self {
             connector: Connector::new(settings)?,
             max_event: settings.max_event,
+            reconnect_after: settings.reconnect_after,
             resume,
             session: Session::new(now, settings.reconnect_after),
             opening: None,
@@ -280,6 +282,14 @@ impl Stream {
     /// Where the stream would be taken up now: after the last event handed out.
     pub fn resume(&self) -> &Resume {
         &self.resume
+    }
+
+    /// Closes the connection. The next call opens another one at once, which goes on after the last event handed
+    /// out, as far as the source can.
+    pub fn hang_up(&mut self) {
+        (self.opening, self.reading) = (None, None);
+        self.items.clear();
+        self.session = Session::new(Instant::now(), self.reconnect_after);
     }
 
     /// What is received next. Opens, reads, waits and changes connections as needed; dropping the

@@ -30,7 +30,12 @@ fn fast(name: &str, restarts: u32) -> Tree {
         backoff: Backoff { base: MS, cap: MS, healthy: BOUND },
         ..patient()
     };
-    Tree::new(Vitals::new(id(name)), supervision, Arc::new(Threads::default()), Arc::new(ManualClock::at(7)))
+    Tree::new(
+        Vitals::new(id(name), vitals::Kind::Supervisor),
+        supervision,
+        Arc::new(Threads::default()),
+        Arc::new(ManualClock::at(7)),
+    )
 }
 
 struct Stage {

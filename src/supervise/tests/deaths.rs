@@ -196,7 +196,7 @@ fn an_actor_that_does_not_let_itself_be_reborn_is_refused() {
     }
     paused(async {
         let mut tree = tree("root", patient());
-        let stubborn = tree.child(Spec::new(Vitals::new(id("a")), stage(), |_| Stubborn));
+        let stubborn = tree.child(Spec::new(Vitals::new(id("a"), vitals::Kind::Supervisor), stage(), |_| Stubborn));
         let _root = start(tree);
         let _ = stubborn.order(Do::Panic).await;
         tokio::time::sleep(20 * SECOND).await;

@@ -401,7 +401,7 @@ pub(super) fn stage() -> StageSupervision {
 
 pub(super) fn spec(house: &Arc<House>, name: &'static str, stage: StageSupervision) -> Spec<Probe> {
     let house = Arc::clone(house);
-    Spec::new(Vitals::new(id(name)), stage, move |life| {
+    Spec::new(Vitals::new(id(name), vitals::Kind::Supervisor), stage, move |life| {
         house.cross(name, Place::Factory);
         house.alive.fetch_add(1, Ordering::SeqCst);
         Probe { house: Arc::clone(&house), name, life, handled: 0, kept: Vec::new(), refuses: false }
@@ -409,7 +409,12 @@ pub(super) fn spec(house: &Arc<House>, name: &'static str, stage: StageSupervisi
 }
 
 pub(super) fn tree(name: &str, supervision: Supervision) -> Tree {
-    Tree::new(Vitals::new(id(name)), supervision, Arc::new(Here), Arc::new(ManualClock::at(7)))
+    Tree::new(
+        Vitals::new(id(name), vitals::Kind::Supervisor),
+        supervision,
+        Arc::new(Here),
+        Arc::new(ManualClock::at(7)),
+    )
 }
 
 /// A root that may not give up.

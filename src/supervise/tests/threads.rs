@@ -9,7 +9,12 @@ fn each_actor_has_a_named_thread_that_ends_with_it() {
         let spawner = Arc::new(Threads::default());
         let fast = Backoff { base: MS, cap: MS, healthy: SECOND };
         let supervision = Supervision { backoff: fast, ..patient() };
-        let mut tree = Tree::new(Vitals::new(id("root")), supervision, spawner, Arc::new(ManualClock::at(7)));
+        let mut tree = Tree::new(
+            Vitals::new(id("root"), vitals::Kind::Supervisor),
+            supervision,
+            spawner,
+            Arc::new(ManualClock::at(7)),
+        );
         let probes = ["archive", "table"].map(|name| tree.child(spec(&house, name, stage())));
         let root = start(tree);
         let mut names = Vec::new();
@@ -37,8 +42,12 @@ fn each_actor_has_a_named_thread_that_ends_with_it() {
 fn the_bound_holds_over_threads() {
     System::new().block_on(async {
         let house = Arc::new(House::default());
-        let mut tree =
-            Tree::new(Vitals::new(id("root")), patient(), Arc::new(Threads::default()), Arc::new(ManualClock::at(7)));
+        let mut tree = Tree::new(
+            Vitals::new(id("root"), vitals::Kind::Supervisor),
+            patient(),
+            Arc::new(Threads::default()),
+            Arc::new(ManualClock::at(7)),
+        );
         let probes = ["p", "q"].map(|name| tree.child(spec(&house, name, stage())));
         let root = start(tree);
         let senders = (0..200).map(|n| {

@@ -31,6 +31,7 @@ pub use row::{Cell, HourRows, Merged, Row, push_text, texts};
 use crate::{
     model::{Millis, Offset, Record},
     table::grid::Hour,
+    vitals::Moments,
 };
 use reading::{Reading, Scratch};
 
@@ -104,8 +105,8 @@ impl Windows {
         Self { plan, judge: watermark, newest: None, hours: BTreeMap::new(), scratch: Scratch::default() }
     }
 
-    /// Takes new records, in order of their offsets.
-    pub fn take(&mut self, records: &[Record]) -> Counts {
+    /// Takes new records, in order of their offsets; also tells when those happened that are counted in a window.
+    pub fn take(&mut self, records: &[Record]) -> (Counts, Moments) {
         self.walk(records, true)
     }
 
@@ -167,9 +168,9 @@ impl Windows {
         Seal { rewind, watermark, hours }
     }
 
-    fn walk(&mut self, records: &[Record], live: bool) -> Counts {
+    fn walk(&mut self, records: &[Record], live: bool) -> (Counts, Moments) {
         let plan = Arc::clone(&self.plan);
-        let mut counts = Counts::default();
+        let (mut counts, mut moments) = (Counts::default(), Moments::default());
         let mut found = Vec::new();
         for record in records {
             let Some(value) = &record.value else {
@@ -195,11 +196,12 @@ impl Windows {
                 Reading::Usable(_) if self.is_final(plan.grid.hour_of(time)) => counts.late += 1,
                 Reading::Usable(_) => {
                     counts.counted += 1;
+                    moments.push(time);
                     self.add(&plan, record.offset, time, live);
                 }
             }
         }
-        counts
+        (counts, moments)
     }
 
     fn add(&mut self, plan: &Plan, offset: Offset, time: Millis, live: bool) {

@@ -46,13 +46,13 @@ fn a_restart_at_minute_50_keeps_the_whole_hour() {
 fn the_committed_watermark_judges_and_not_the_moving_one() {
     let mut windows = Windows::new(plan(), None);
     // Two hours pass within one commit; an edit of the first hour after that is not late yet …
-    let counts = windows.take(&[edit(0, TEN + 2 * HOUR, "a"), edit(1, TEN, "a")]);
+    let (counts, _) = windows.take(&[edit(0, TEN + 2 * HOUR, "a"), edit(1, TEN, "a")]);
     assert_eq!(counts, Counts { counted: 2, ..Counts::default() });
     let seal = windows.seal(2, None);
     assert_eq!(seal.rewind, 0, "the last hour is fed by the first record");
     assert_eq!(edits(&seal), [(TEN, "a".into(), 1), (TEN + 2 * HOUR, "a".into(), 1)]);
     // … but it is in the next one.
-    let counts = windows.take(&[edit(2, TEN, "a")]);
+    let (counts, _) = windows.take(&[edit(2, TEN, "a")]);
     assert_eq!(counts, Counts { late: 1, ..Counts::default() });
     let seal = windows.seal(3, None);
     assert_eq!((seal.hours, seal.rewind), (vec![], 0));
@@ -63,19 +63,19 @@ fn times_of_1970_and_2038_neither_panic_nor_move_what_they_should_not() {
     let mut windows = Windows::new(plan(), None);
     // 1970 is an hour like others while nothing is final …
     let old = |offset| record(offset, TEN, r#"{"wiki":"a","timestamp":0}"#);
-    assert_eq!(windows.take(&[old(0), edit(1, TEN, "a")]), Counts { counted: 2, ..Counts::default() });
+    assert_eq!(windows.take(&[old(0), edit(1, TEN, "a")]).0, Counts { counted: 2, ..Counts::default() });
     let seal = windows.seal(2, None);
     let watermark = Some(TEN - 10 * SECOND);
     assert_eq!((edits(&seal).len(), seal.watermark, seal.rewind), (2, watermark, 1));
     // … and has been final for long once time has come.
-    assert_eq!(windows.take(&[old(2)]), Counts { late: 1, ..Counts::default() });
+    assert_eq!(windows.take(&[old(2)]).0, Counts { late: 1, ..Counts::default() });
     // A clock of 2038 speaks in events that reach the bus today: they are counted as future only,
     // and move nothing, filtered or without a key neither.
     let far = |offset| record(offset, TEN, r#"{"wiki":"a","timestamp":2147483648}"#);
     let canary = record(5, TEN, r#"{"meta":{"domain":"canary"},"timestamp":2147483648}"#);
     let keyless = record(6, TEN, r#"{"timestamp":2147483648}"#);
     let null = Record { value: None, ..record(7, TEN, "") };
-    let counts = windows.take(&[far(3), far(4), canary, keyless, null, record(8, TEN, "{")]);
+    let (counts, _) = windows.take(&[far(3), far(4), canary, keyless, null, record(8, TEN, "{")]);
     assert_eq!(counts, Counts { future: 2, filtered: 1, skipped: 3, ..Counts::default() });
     assert_eq!(windows.seal(9, None), Seal { rewind: 1, watermark, hours: vec![] });
 }
@@ -100,7 +100,7 @@ fn a_watermark_taken_over_closes_hours_and_never_goes_back() {
     assert_eq!((seal.watermark, seal.rewind, seal.hours), (Some(TEN + 2 * HOUR + 10 * MINUTE), 2, vec![]));
     let seal = windows.seal(2, Some(TEN));
     assert_eq!(seal.watermark, Some(TEN + 2 * HOUR + 10 * MINUTE));
-    assert_eq!(windows.take(&[edit(2, TEN + HOUR, "a")]).late, 1);
+    assert_eq!(windows.take(&[edit(2, TEN + HOUR, "a")]).0.late, 1);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn run(
             let mut rest = &records[..taken];
             while !rest.is_empty() {
                 let (batch, more) = rest.split_at(random.usize(1..=rest.len()));
-                assert_eq!(windows.take(batch).total(), batch.len() as u64);
+                assert_eq!(windows.take(batch).0.total(), batch.len() as u64);
                 rest = more;
             }
             if taken == records.len() {
@@ -264,7 +264,7 @@ fn rows_taken_back_from_a_commit_are_as_good_as_a_replay() {
             restored.restore(hour.hour, hour.rows.clone(), seal.rewind);
         }
         let of = |windows: &mut Windows| {
-            let counts = windows.take(&records[40..]);
+            let (counts, _) = windows.take(&records[40..]);
             (counts, windows.seal(records[79].offset + 1, None).hours)
         };
         let expected = of(&mut windows);

@@ -1,0 +1,117 @@
+//! `howdah status`, `actors`, `top`: how a node is.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{NodeArguments, client::Node};
+use crate::{
+    api::views::{ActorView, NodeView},
+    cli::{
+        COMPLAINTS, DONE, block_on,
+        live::{Screen, lines},
+        terminal::say,
+    },
+    fault::{Fault, Result},
+};
+
+/// How often `top` draws.
+const DRAW: Duration = Duration::from_secs(1);
+
+/// A look at a node.
+#[derive(Args)]
+pub struct Looking {
+    #[command(flatten)]
+    node: NodeArguments,
+    /// As JSON, as the API gives it
+    #[arg(long)]
+    json: bool,
+}
+
+/// A view that is kept up.
+#[derive(Args)]
+pub struct Watching {
+    #[command(flatten)]
+    node: NodeArguments,
+    /// Draw so often and end
+    #[arg(long, value_name = "NUMBER")]
+    times: Option<u32>,
+}
+
+/// What a person has to know first; exit code 1 if something is not as it should be.
+///
+/// # Errors
+/// The node cannot be reached or refuses.
+pub fn status(arguments: &Looking) -> Result<u8> {
+    let node = Node::new(&arguments.node)?;
+    let (about, actors) = block_on(async {
+        let about: NodeView = node.get("/api/v1/node").await?;
+        Ok::<_, Fault>((about, node.actors().await?))
+    })??;
+    let notes: Vec<_> = actors.iter().filter(|actor| actor.kind != "supervisor").filter_map(note).collect();
+    if arguments.json {
+        let shown = serde_json::json!({ "node": about, "notes": notes });
+        say!("{}", serde_json::to_string_pretty(&shown).map_err(|error| Fault::internal(error.to_string()))?)?;
+    } else {
+        let ready = if about.ready { "ready" } else { "not ready yet" };
+        say!("{} at {}: howdah {}, {} actors, {ready}", about.node, node.url(), about.version, about.actors)?;
+        for note in &notes {
+            say!("  {note}")?;
+        }
+    }
+    Ok(if notes.is_empty() && about.ready { DONE } else { COMPLAINTS })
+}
+
+/// What is not as it should be with an actor.
+fn note(actor: &ActorView) -> Option<String> {
+    let since = actor.since.as_deref().unwrap_or("its start");
+    if let Some(wish) = &actor.wish {
+        let hold = serde_json::to_value(wish.hold).ok()?;
+        let since = wish.since.as_deref().unwrap_or_default();
+        return Some(format!("{} is {} by {} since {since}", actor.id, hold.as_str()?, wish.by));
+    }
+    let error = actor.last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error.text));
+    let lost = actor.lost_to_retention + actor.missing;
+    match (actor.state.as_str(), &actor.waiting_on) {
+        _ if lost > 0 => Some(format!("{} has lost records ({lost}){error}", actor.id)),
+        ("gave_up", _) => Some(format!("{} was given up at {since}{error}", actor.id)),
+        ("restarting", _) => Some(format!("{} is being restarted{error}", actor.id)),
+        ("waiting", Some(on)) => Some(format!("{} waits since {since} for {on}", actor.id)),
+        _ => None,
+    }
+}
+
+/// One line an actor.
+///
+/// # Errors
+/// The node cannot be reached or refuses.
+pub fn actors(arguments: &Looking) -> Result<u8> {
+    let node = Node::new(&arguments.node)?;
+    let actors = block_on(node.actors())??;
+    if arguments.json {
+        let shown = serde_json::json!({ "actors": actors });
+        say!("{}", serde_json::to_string_pretty(&shown).map_err(|error| Fault::internal(error.to_string()))?)?;
+    } else {
+        for line in lines(&actors) {
+            say!("{line}")?;
+        }
+    }
+    Ok(DONE)
+}
+
+/// The same, kept up.
+///
+/// # Errors
+/// The node cannot be reached or refuses.
+pub fn top(arguments: &Watching) -> Result<u8> {
+    let node = Node::new(&arguments.node)?;
+    block_on(async {
+        let (mut screen, mut tick, mut left) = (Screen::new(), tokio::time::interval(DRAW), arguments.times);
+        while left != Some(0) {
+            tick.tick().await;
+            screen.draw(&lines(&node.actors().await?))?;
+            left = left.map(|left| left - 1);
+        }
+        Ok(DONE)
+    })?
+}

@@ -1,0 +1,182 @@
+//! A person elsewhere: looks at the running process by its API, restarts, stops, pauses and rolls its actors; and
+//! what was collected meanwhile is there once in the end.
+
+use std::{fs, path::Path, process::Command};
+
+use howdah::recorded::Options;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::harness::{
+    Running, Served, command, finish, judge_archive, judge_table, listener, repository, tempdir, wait_for,
+};
+
+const TOKEN: &str = "a-token-of-this-test";
+const ARCHIVE: &str = "wikimedia/archive/0";
+
+/// A node with a token, and how it is asked.
+struct Node {
+    url: String,
+    token: String,
+    running: Running,
+}
+
+fn start(folder: &Path, source: &str) -> Node {
+    let port = listener().local_addr().unwrap().port();
+    let token = folder.join("token");
+    fs::write(&token, format!("{TOKEN}\n")).unwrap();
+    let mut run = command(&["run", repository("pipelines/wikimedia.toml").to_str().unwrap()]);
+    run.env("HOWDAH_DATA", folder.join("data"))
+        .env("WIKIMEDIA_URL", source)
+        .env("HOWDAH_LISTEN", format!("127.0.0.1:{port}"))
+        .env("HOWDAH_TOKEN_FILE", &token);
+    let mut running = Running::spawn(run, &folder.join("log"));
+    running.await_line(&["started", &format!("http://127.0.0.1:{port}")]);
+    Node { url: format!("http://127.0.0.1:{port}"), token: token.to_str().unwrap().to_owned(), running }
+}
+
+impl Node {
+    fn asking(&self, arguments: &[&str]) -> Command {
+        let mut asking = command(arguments);
+        asking.args(["--node", &self.url, "--token-file", &self.token]).env("USER", "anna");
+        asking
+    }
+
+    /// What a command prints; it has to go well.
+    #[track_caller]
+    fn says(&self, arguments: &[&str]) -> String {
+        let (code, out, err) = finish(&mut self.asking(arguments));
+        assert_eq!(code, 0, "{arguments:?}: {out}{err}");
+        out
+    }
+
+    #[track_caller]
+    fn actor(&self, id: &str) -> Value {
+        let all: Value = serde_json::from_str(&self.says(&["actors", "--json"])).unwrap();
+        all["actors"].as_array().unwrap().iter().find(|actor| actor["id"] == id).unwrap().clone()
+    }
+
+    fn incarnation(&self, id: &str) -> u64 {
+        self.actor(id)["incarnation"].as_u64().unwrap()
+    }
+
+    #[track_caller]
+    fn awaits(&self, id: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
+        wait_for(
+            what,
+            || is_so(&self.actor(id)).then_some(()),
+            || format!("{:#}\n{}", self.actor(id), self.running.log()),
+        );
+    }
+}
+
+#[test]
+fn orders_from_elsewhere_take_effect_and_nothing_is_lost_by_them() {
+    let folder = tempdir();
+    let (data, events) = (folder.path().join("data"), repository("data/recentchange-2015-09-12.ndjson.gz"));
+    let served = Served::start(&events, Options { speed: 300.0, ..Options::default() });
+    let node = start(folder.path(), &served.url);
+
+    for actor in ["collect", "ingest", "archive", "edits", "sizes"].map(|stage| format!("wikimedia/{stage}/0")) {
+        let before = node.incarnation(&actor);
+        let said = node.says(&["restart", &actor]);
+        let after = node.incarnation(&actor);
+        assert!(after > before, "{actor}: {before}, {after}");
+        assert_eq!(
+            said,
+            format!("restart {actor}: a new life has begun, the one before was {before} (life {after})\n")
+        );
+    }
+
+    node.awaits(ARCHIVE, "records of the archiver", |actor| actor["in"]["records"].as_u64() > Some(0));
+    node.says(&["roll", ARCHIVE]);
+    assert!(node.actor(ARCHIVE)["out"]["records"].as_u64() > Some(0), "what was open is published");
+
+    // Paused, it stands still while the topic goes on; the reason is said.
+    node.says(&["pause", ARCHIVE]);
+    let paused = node.actor(ARCHIVE);
+    assert_eq!((&paused["wish"]["hold"], &paused["wish"]["by"]), (&"paused".into(), &"anna from 127.0.0.1".into()));
+    let taken = paused["in"]["records"].as_u64();
+    node.awaits("wikimedia/edits/0", "more records of the other", |actor| actor["in"]["records"].as_u64() > taken);
+    let later = node.actor(ARCHIVE);
+    assert_eq!((later["in"]["records"].as_u64(), &later["state"]), (taken, &"waiting".into()), "{later:#}");
+    let why = node.says(&["why", "wikimedia"]);
+    assert!(why.contains(ARCHIVE) && why.contains("held by anna from 127.0.0.1"), "{why}");
+    node.says(&["resume", ARCHIVE]);
+    node.awaits(ARCHIVE, "more records of the archiver", |actor| actor["in"]["records"].as_u64() > taken);
+
+    // Stopped, it stays stopped over the death of the process.
+    node.says(&["stop", ARCHIVE]);
+    node.says(&["pause", "wikimedia/sizes/0"]);
+    let Node { running, .. } = node;
+    let first = running.log();
+    kill_process(Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap(), Signal::KILL).unwrap();
+    drop(running);
+    let node = start(folder.path(), &served.url);
+    let (code, out, _) = finish(&mut node.asking(&["status"]));
+    assert_eq!(code, 1, "{out}");
+    for said in ["wikimedia/archive/0 is stopped by anna from 127.0.0.1", "wikimedia/sizes/0 is paused by anna"] {
+        assert!(out.contains(said), "{out}");
+    }
+    assert_eq!(node.actor(ARCHIVE)["state"], "stopped");
+    node.says(&["start", ARCHIVE]);
+    node.says(&["resume", "wikimedia/sizes/0"]);
+
+    let Node { mut running, .. } = node;
+    running.await_records(&data, "wiki_changes", served.total);
+    let ended = running.terminate_in_order();
+    assert!(!ended.log.contains("ERROR"), "{}", ended.log);
+    for (order, log) in [("stop", &first), ("pause", &first), ("start", &ended.log), ("resume", &ended.log)] {
+        let words = [format!("order={order}"), "by=\"anna\"".to_owned(), "from=\"127.0.0.1\"".to_owned()];
+        assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{words:?} in {log}");
+    }
+    judge_archive(&events, &data, &[]);
+    judge_table(&events, &data, &[]);
+}
+
+#[test]
+fn who_may_not_or_asks_for_what_is_not_there_is_told() {
+    let folder = tempdir();
+    let served = Served::start(&repository("data/recentchange-2015-09-12.ndjson.gz"), Options::default());
+    let node = start(folder.path(), &served.url);
+    let wrong = folder.path().join("wrong");
+    fs::write(&wrong, "another-token-than-that").unwrap();
+    let mut asking = command(&["restart", ARCHIVE, "--node", &node.url, "--token-file", wrong.to_str().unwrap()]);
+    let (code, _, err) = finish(&mut asking);
+    assert!(code == 1 && err.contains("the token is missing or not the right one"), "{code} {err}");
+    let before = node.incarnation(ARCHIVE);
+    for (arguments, said) in [
+        (["restart", "wikimedia/archiv/0"], "did you mean wikimedia/archive/0?"),
+        (["roll", "wikimedia/collect/0"], "only archivers and aggregators have something to roll"),
+        (["resume", ARCHIVE], "is not paused"),
+        (["restart", "archive"], "write pipeline/stage/replica"),
+    ] {
+        let (code, _, err) = finish(&mut node.asking(&arguments));
+        assert!(code == 1 && err.contains(said), "{arguments:?}: {code} {err}");
+    }
+    assert_eq!(node.incarnation(ARCHIVE), before);
+    let (code, _, err) = finish(&mut command(&["status", "--node", "http://127.0.0.1:9"]));
+    assert!(code == 3 && err.contains("is a howdah running there"), "{code} {err}");
+}
+
+#[test]
+fn an_address_that_others_reach_wants_a_token() {
+    let folder = tempdir();
+    let pipeline = repository("pipelines/wikimedia.toml");
+    for (variables, code, said) in [
+        (&[("HOWDAH_LISTEN", "0.0.0.0:20001")][..], 1, "an address that others reach wants a token"),
+        (&[("HOWDAH_LISTEN", "nowhere")], 1, "HOWDAH_LISTEN=\"nowhere\""),
+        (&[("HOWDAH_LISTEN", "127.0.0.1:0"), ("HOWDAH_TOKEN_FILE", "/nothing/there")], 1, "/nothing/there"),
+    ] {
+        let mut run = command(&["run", pipeline.to_str().unwrap()]);
+        run.env("HOWDAH_DATA", folder.path().join("data")).envs(variables.iter().copied());
+        let (ended, _, err) = finish(&mut run);
+        assert!(ended == code && err.contains(said), "{variables:?}: {ended} {err}");
+    }
+    let taken = listener();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut run = command(&["run", pipeline.to_str().unwrap()]);
+    run.env("HOWDAH_DATA", folder.path().join("data")).env("HOWDAH_LISTEN", &address);
+    let (ended, _, err) = finish(&mut run);
+    assert!(ended == 3 && err.contains("name another address in HOWDAH_LISTEN"), "{ended} {err}");
+}
