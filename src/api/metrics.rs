@@ -46,7 +46,7 @@ const COUNTERS: &[Figure] = &[
     ("filtered_records_total", "Records that a filter left out of the table.", TABLES, |v| count(v.filtered.get())),
     ("late_records_total", "Records whose hour was final already.", TABLES, |v| count(v.late.get())),
     ("future_records_total", "Records too far ahead of their bus time.", TABLES, |v| count(v.future.get())),
-    ("final_hours_total", "Hours brought to where plain readers of the table see them.", TABLES, |v| count(v.final_hours.get())),
+    ("final_files_total", "Files of final hours, brought to where plain readers of the table see them.", TABLES, |v| count(v.final_hours.get())),
     ("deleted_files_total", "Files of the table deleted because nobody can need them any more.", TABLES, |v| count(v.deleted_files.get())),
 ];
 
@@ -93,6 +93,8 @@ pub fn render(steer: &dyn Steer, now: Millis) -> Result<Vec<u8>> {
     families.extend(of_buses(&steer.buses()));
     families.push(build());
     families.extend(of_process());
+    // The encoder takes one without figures for a mistake: a figure that nobody here has is none.
+    families.retain(|family| !family.get_metric().is_empty());
     let mut text = Vec::new();
     let written = TextEncoder::new().encode(&families, &mut text);
     written.map_err(|error| Fault::internal(format!("metrics: {error}")))?;

@@ -11,4 +11,5 @@ pub mod harness;
 mod help;
 mod main_job;
 mod memory;
+mod prometheus;
 mod steer;

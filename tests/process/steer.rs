@@ -11,17 +11,17 @@ use super::harness::{
     Running, Served, command, finish, judge_archive, judge_table, listener, repository, tempdir, wait_for,
 };
 
-const TOKEN: &str = "a-token-of-this-test";
+pub const TOKEN: &str = "a-token-of-this-test";
 const ARCHIVE: &str = "wikimedia/archive/0";
 
 /// A node with a token, and how it is asked.
-struct Node {
-    url: String,
-    token: String,
+pub struct Node {
+    pub url: String,
+    pub token: String,
     running: Running,
 }
 
-fn start(folder: &Path, source: &str) -> Node {
+pub fn start(folder: &Path, source: &str) -> Node {
     let port = listener().local_addr().unwrap().port();
     let token = folder.join("token");
     fs::write(&token, format!("{TOKEN}\n")).unwrap();
@@ -44,7 +44,7 @@ impl Node {
 
     /// What a command prints; it has to go well.
     #[track_caller]
-    fn says(&self, arguments: &[&str]) -> String {
+    pub fn says(&self, arguments: &[&str]) -> String {
         let (code, out, err) = finish(&mut self.asking(arguments));
         assert_eq!(code, 0, "{arguments:?}: {out}{err}");
         out
@@ -61,7 +61,7 @@ impl Node {
     }
 
     #[track_caller]
-    fn awaits(&self, id: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
+    pub fn awaits(&self, id: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
         wait_for(
             what,
             || is_so(&self.actor(id)).then_some(()),
