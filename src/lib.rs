@@ -87,6 +87,11 @@
 //! - *The batch at work is remembered beside the actor, not by its supervisor*: only its reader can tell a
 //!   batch from a record, and only a panic says something of either. After two deaths in the same batch its
 //!   records are taken one by one, which finds the record in two more; halving would take ten.
+//! - *A pause is a valve before what brings data to an actor, not a state of it*: handlers need not know of it, and
+//!   what an actor has taken it brings to its end. It lies with the reference, so it outlives the actor's deaths.
+//! - *What a person wants is written down before it is done*: a crash in between does it with the next start.
+//! - *A broker's word that a topic is gone counts only if it knows others*: with ZooKeeper, one that has just started
+//!   knows none yet and says of each that it does not exist.
 //! - *The Delta log is written by our own few hundred lines*: the libraries' conflict rules refuse
 //!   each other's commits in this workload, and so Spark, DuckDB and `deltalake` stay independent
 //!   judges of what we write.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{routes::Shared, views::ActorView};
+use super::{shared::Shared, views::ActorView};
 
 /// How often it is looked at: a person takes this for at once.
 const LOOK: Duration = Duration::from_millis(200);

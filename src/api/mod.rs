@@ -14,6 +14,7 @@ mod changes;
 pub mod metrics;
 mod process;
 mod routes;
+mod shared;
 pub mod steer;
 pub mod views;
 
@@ -35,7 +36,7 @@ use rustls::{
 
 pub use access::USER;
 
-use self::{access::Access, steer::Steer};
+use self::{access::Access, shared::Shared, steer::Steer};
 use crate::{
     fault::{Fault, Result},
     model::Clock,
@@ -64,6 +65,13 @@ pub struct Settings {
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
+/// An address that is held for the API.
+pub struct Bound {
+    listener: TcpListener,
+    token: Option<String>,
+    tls: Option<ServerConfig>,
+}
+
 /// A running API; it ends when told.
 pub struct Api {
     address: SocketAddr,
@@ -71,13 +79,13 @@ pub struct Api {
     server: ServerHandle,
 }
 
-impl Api {
-    /// Binds the address and answers from now on, on a thread of its own. Needs an actix system.
+impl Bound {
+    /// Binds the address, before there is anything to look at: what keeps it from that keeps the node from starting.
     ///
     /// # Errors
     /// `User`: others reach the address and there is no token, or a file cannot be used. `External`: the address
     /// is in use.
-    pub fn start(settings: &Settings, steer: Arc<dyn Steer>, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn new(settings: &Settings) -> Result<Self> {
         let place = settings.listen;
         let token = settings.token_file.as_ref().map(secret).transpose()?;
         if token.is_none() && !place.ip().is_loopback() {
@@ -87,16 +95,25 @@ impl Api {
             )));
         }
         let tls = settings.tls.as_ref().map(|(chain, key)| tls(chain, key)).transpose()?;
-        let is_tls = tls.is_some();
-        if !is_tls && !place.ip().is_loopback() {
+        if tls.is_none() && !place.ip().is_loopback() {
             tracing::warn!(%place, "the API speaks plain HTTP: who hears it on the network hears the token (HOWDAH_TLS_CERT, HOWDAH_TLS_KEY)");
         }
         let listener = TcpListener::bind(place).map_err(|error| {
             let text = "name another address in HOWDAH_LISTEN, or \"off\" for no API";
             Fault::external(format!("API at {place}: {error}; {text}"))
         })?;
-        let address = listener.local_addr().map_err(|error| Fault::io(place, &error))?;
-        let shared = web::Data::new(routes::Shared { steer, clock, access: Access::new(token) });
+        Ok(Self { listener, token, tls })
+    }
+
+    /// Answers from now on, on a thread of its own. Needs an actix system.
+    ///
+    /// # Errors
+    /// The system gives no threads for it.
+    pub fn serve(self, steer: Arc<dyn Steer>, clock: Arc<dyn Clock>) -> Result<Api> {
+        let Self { listener, token, tls } = self;
+        let failed = |error: std::io::Error| Fault::io("the API's server", &error);
+        let (address, is_tls) = (listener.local_addr().map_err(failed)?, tls.is_some());
+        let shared = web::Data::new(Shared { steer, clock, access: Access::new(token) });
         let server = HttpServer::new(move || App::new().app_data(shared.clone()).configure(routes::configure))
             .workers(1)
             .max_connections(CONNECTIONS)
@@ -107,13 +124,15 @@ impl Api {
             Some(tls) => server.listen_rustls_0_23(listener, tls),
             None => server.listen(listener),
         };
-        let server = server.map_err(|error| Fault::io(place, &error))?.run();
+        let server = server.map_err(failed)?.run();
         let handle = server.handle();
         #[allow(clippy::disallowed_methods, reason = "it only accepts: what it hands on runs on threads of its own")]
         actix_web::rt::spawn(server);
-        Ok(Self { address, is_tls, server: handle })
+        Ok(Api { address, is_tls, server: handle })
     }
+}
 
+impl Api {
     /// Where it answers: `http://127.0.0.1:7070`.
     pub fn url(&self) -> String {
         format!("{}://{}", if self.is_tls { "https" } else { "http" }, self.address)

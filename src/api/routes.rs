@@ -15,14 +15,15 @@ use tokio::time::timeout;
 
 use super::{
     OPENAPI,
-    access::{Access, Refusal, by},
+    access::{Refusal, by},
     changes, metrics,
-    steer::{Order, Steer},
+    shared::Shared,
+    steer::Order,
     views::{ActorView, NodeView, unready},
 };
 use crate::{
     fault::{Domain, Fault},
-    model::{ActorId, Clock, nearest},
+    model::{ActorId, nearest},
     vitals::Vitals,
 };
 
@@ -31,16 +32,6 @@ const EFFECT: Duration = Duration::from_secs(60);
 
 /// Bytes of a request's body; no address takes one.
 const BODY: usize = 1024;
-
-/// What every answer is made from.
-pub struct Shared {
-    /// The node.
-    pub steer: Arc<dyn Steer>,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
-    /// Who may ask.
-    pub access: Access,
-}
 
 /// All addresses.
 pub fn configure(config: &mut ServiceConfig) {
@@ -110,7 +101,7 @@ async fn document() -> HttpResponse {
 }
 
 async fn node(shared: Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(NodeView::of(&*shared.steer))
+    HttpResponse::Ok().json(NodeView::of(&shared.steer.node(), shared.steer.pipelines(), shared.steer.actors()))
 }
 
 async fn pipelines(shared: Data<Shared>) -> HttpResponse {

@@ -14,7 +14,7 @@ use boon::{Compiler, Schemas};
 use serde_json::{Value, json};
 
 use super::{
-    Access, OPENAPI, routes,
+    Access, OPENAPI, Shared, routes,
     steer::{BusFigures, By, Done, Order, Steer},
     views::{PipelineView, StageView},
 };
@@ -113,7 +113,7 @@ async fn ask(method: Method, path: &str) -> (StatusCode, String) {
 async fn ask_as(token: Option<&str>, method: Method, path: &str, headers: &[(&str, &str)]) -> (StatusCode, String) {
     let access = Access::new(token.map(str::to_owned));
     let clock = Arc::new(ManualClock::at(NOW));
-    let shared = web::Data::new(routes::Shared { steer: toy(), clock, access });
+    let shared = web::Data::new(Shared { steer: toy(), clock, access });
     let app = init_service(App::new().app_data(shared).configure(routes::configure)).await;
     let mut request = TestRequest::with_uri(path).method(method);
     for &header in headers {

@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::steer::Steer;
 use crate::{
-    model::{Millis, Offset, Partition},
+    model::{Millis, NodeId, Offset, Partition},
     vitals::{Death, Hold, Kind, State, Vitals, Wish},
 };
 
@@ -165,13 +164,13 @@ pub struct OffsetsView {
 
 impl NodeView {
     /// The node as it is now.
-    pub fn of(steer: &dyn Steer) -> Self {
+    pub fn of(node: &NodeId, pipelines: &[PipelineView], actors: &[Arc<Vitals>]) -> Self {
         Self {
-            node: steer.node().to_string(),
+            node: node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pipelines: steer.pipelines().len(),
-            actors: steer.actors().len(),
-            ready: unready(steer.actors()).is_empty(),
+            pipelines: pipelines.len(),
+            actors: actors.len(),
+            ready: unready(actors).is_empty(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, and nothing here knows an actor.
 
+mod address;
 mod clock;
 mod ids;
 mod nearest;
@@ -9,6 +10,7 @@ mod pause;
 mod pointer;
 mod record;
 
+pub use address::without_secrets;
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
 pub use ids::{
     ActorId, Epoch, Incarnation, NodeId, Offset, Partition, PipelineId, Sequence, StageId, TopicId, TopicName,

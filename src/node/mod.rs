@@ -35,7 +35,7 @@ use steering::House;
 
 use crate::{
     actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester},
-    api::{Api, steer::Steer},
+    api::{Api, Bound, steer::Steer},
     bus::{Bus, SharedBus},
     config::{NodeSettings, Pipeline},
     fault::{Fault, Result},
@@ -230,8 +230,9 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
 pub fn run(pipelines: Vec<Pipeline>, settings: &NodeSettings) -> Result<End> {
     block_on(async {
         let interrupted = interrupted();
+        let bound = settings.api.as_ref().map(Bound::new).transpose()?;
         let node = Node::start(pipelines, &settings.state).await?;
-        let api = settings.api.as_ref().map(|api| Api::start(api, node.steer(), Arc::new(SystemClock))).transpose()?;
+        let api = bound.map(|bound| bound.serve(node.steer(), Arc::new(SystemClock))).transpose()?;
         let url = api.as_ref().map_or_else(|| "off".to_owned(), Api::url);
         tracing::info!(actors = node.actors().len(), api = url, "started");
         tokio::select! {

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     collect::SseSettings,
     fault::{Fault, Result, Retry},
-    model::Millis,
+    model::{Millis, without_secrets},
 };
 
 /// Events handed out in one go at most.
@@ -104,6 +104,8 @@ pub enum Received {
 pub struct Connector {
     client: Client,
     url: Url,
+    /// The address for people: without what may be a password.
+    shown: String,
     agent: HeaderValue,
     silence: Duration,
 }
@@ -114,9 +116,10 @@ impl Connector {
     /// # Errors
     /// `User` for a URL or contact that cannot be used.
     pub fn new(settings: &SseSettings) -> Result<Self> {
-        let url = Url::parse(&settings.url).map_err(|error| Fault::user(format!("url {:?}: {error}", settings.url)))?;
+        let shown = without_secrets(&settings.url);
+        let url = Url::parse(&settings.url).map_err(|error| Fault::user(format!("url {shown:?}: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Fault::user(format!("url {url}: write http:// or https://")));
+            return Err(Fault::user(format!("url {shown}: write http:// or https://")));
         }
         let version = env!("CARGO_PKG_VERSION");
         let agent = settings
@@ -135,8 +138,8 @@ impl Connector {
             .pool_max_idle_per_host(0)
             .connect_timeout(settings.silence)
             .build()
-            .map_err(|error| Fault::user(format!("{url}: no HTTP client: {}", chain(&error))))?;
-        Ok(Self { client, url, agent, silence: settings.silence })
+            .map_err(|error| Fault::user(format!("{shown}: no HTTP client: {}", chain(&error))))?;
+        Ok(Self { client, url, shown, agent, silence: settings.silence })
     }
 
     /// Opens a connection and waits for its response head; its body stays unread.
@@ -153,30 +156,32 @@ impl Connector {
             let token = HeaderValue::from_bytes(&token::ask(&resume.token, resume.known_for)).map_err(|_| {
                 let token = resume.token.escape_ascii();
                 Fault::data(format!(
-                    "{url}: the event id \"{token}\" cannot stand in a header, so it cannot be resumed"
+                    "{}: the event id \"{token}\" cannot stand in a header, so it cannot be resumed",
+                    self.shown
                 ))
             })?;
             headers.insert(HeaderName::from_static("last-event-id"), token);
         } else if let Some(since) = resume.since {
             url.query_pairs_mut().append_pair("since", &iso_8601(since)?);
         }
-        let request = self.client.get(url.clone()).headers(headers);
+        let request = self.client.get(url).headers(headers);
         let response = timeout(self.silence, request.send())
             .await
-            .map_err(|_| Fault::external(format!("{url}: no response within {:?}", self.silence)))?
-            .map_err(|error| self.not_sent(&error))?;
+            .map_err(|_| Fault::external(format!("{}: no response within {:?}", self.shown, self.silence)))?
+            .map_err(|error| self.not_sent(error))?;
         match refusal(response.status(), response.headers()) {
             None => Ok(response),
             Some(mut fault) => {
                 let _ = write!(fault.message, "{}", body(response).await);
-                Err(fault.at(&url))
+                Err(fault.at(&self.shown))
             }
         }
     }
 
-    fn not_sent(&self, error: &reqwest::Error) -> Fault {
-        let message = format!("{}: {}", self.url, chain(error));
-        if error.is_builder() || error.is_redirect() { Fault::user(message) } else { Fault::external(message) }
+    fn not_sent(&self, error: reqwest::Error) -> Fault {
+        let is_ours = error.is_builder() || error.is_redirect();
+        let message = format!("{}: {}", self.shown, chain(&error.without_url()));
+        if is_ours { Fault::user(message) } else { Fault::external(message) }
     }
 }
 
@@ -391,7 +396,7 @@ impl Stream {
         self.reading = None;
         self.items.clear();
         self.note(Happening::Over);
-        self.disconnected(Fault::external(format!("{}: {reason}", self.connector.url)))
+        self.disconnected(Fault::external(format!("{}: {reason}", self.connector.shown)))
     }
 
     fn disconnected(&self, fault: Fault) -> Received {
@@ -421,7 +426,7 @@ async fn read(reading: &mut Option<Response>, silent: Instant) -> Result<Option<
     let Some(response) = reading else { return pending().await };
     match timeout_at(silent, response.chunk()).await {
         Ok(Ok(chunk)) => Ok(chunk),
-        Ok(Err(error)) => Err(chain(&error)),
+        Ok(Err(error)) => Err(chain(&error.without_url())),
         Err(_) => Err("no byte for longer than the silence bound".to_owned()),
     }
 }

@@ -374,15 +374,34 @@ async fn a_server_that_is_away_is_tried_again_and_a_refusal_is_final() {
     assert!(again_in > Duration::from_millis(900), "{again_in:?}");
 }
 
-#[test]
-fn settings_that_cannot_work_are_the_users() {
-    let settings = |url: &str, contact: &str| SseSettings {
+fn settings(url: &str, contact: &str) -> SseSettings {
+    SseSettings {
         url: url.to_owned(),
         contact: Some(contact.to_owned()),
         reconnect_after: Duration::from_secs(1),
         silence: Duration::from_secs(1),
         max_event: 1,
-    };
+    }
+}
+
+#[tokio::test]
+async fn no_fault_tells_the_secrets_of_an_address() {
+    // Nobody listens at port 9; the others are no addresses for us.
+    for url in [
+        "http://anna:s3cret@127.0.0.1:9/v2?token=s3cret#s3cret",
+        "ftp://anna:s3cret@x/?s3cret",
+        "http://anna:s3cret@x:port?s3cret",
+    ] {
+        let fault = match Connector::new(&settings(url, "me")) {
+            Ok(connector) => connector.open(&Resume::default()).await.unwrap_err(),
+            Err(fault) => fault,
+        };
+        assert!(!fault.to_string().contains("s3cret") && !format!("{fault:?}").contains("s3cret"), "{fault:?}");
+    }
+}
+
+#[test]
+fn settings_that_cannot_work_are_the_users() {
     for (url, contact) in [("stream", "me"), ("ftp://x/", "me"), ("http://x/", "a\nb")] {
         assert_eq!(Connector::new(&settings(url, contact)).unwrap_err().domain, Domain::User, "{url} {contact:?}");
     }
