@@ -36,6 +36,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_web", &["api"]),
     ("prometheus", &["api"]),
     ("subtle", &["api"]),
+    ("sd_notify", &["node"]),
     ("parquet", &["table"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),

@@ -9,6 +9,7 @@
 
 mod opening;
 mod outline;
+mod service;
 mod steering;
 mod wiring;
 mod wishes;
@@ -235,13 +236,16 @@ pub fn run(pipelines: Vec<Pipeline>, settings: &NodeSettings) -> Result<End> {
         let api = bound.map(|bound| bound.serve(node.steer(), Arc::new(SystemClock))).transpose()?;
         let url = api.as_ref().map_or_else(|| "off".to_owned(), Api::url);
         tracing::info!(actors = node.actors().len(), api = url, "started");
+        service::ready(node.actors().len());
         tokio::select! {
             () = interrupted => {}
+            () = service::live() => {}
             () = node.gave_up() => {
                 tracing::error!(why = node.last_words(), "supervision gave up");
             }
         }
         tracing::info!("ending");
+        service::ending();
         let end = node.stop().await;
         if let Some(api) = api {
             api.stop().await;

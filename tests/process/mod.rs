@@ -12,4 +12,5 @@ mod help;
 mod main_job;
 mod memory;
 mod prometheus;
+mod service;
 mod steer;
