@@ -22,6 +22,10 @@ pub struct Node {
 }
 
 pub fn start(folder: &Path, source: &str) -> Node {
+    start_with(folder, source, "http", &[])
+}
+
+fn start_with(folder: &Path, source: &str, scheme: &str, variables: &[(&str, &Path)]) -> Node {
     let port = listener().local_addr().unwrap().port();
     let token = folder.join("token");
     fs::write(&token, format!("{TOKEN}\n")).unwrap();
@@ -29,10 +33,12 @@ pub fn start(folder: &Path, source: &str) -> Node {
     run.env("HOWDAH_DATA", folder.join("data"))
         .env("WIKIMEDIA_URL", source)
         .env("HOWDAH_LISTEN", format!("127.0.0.1:{port}"))
-        .env("HOWDAH_TOKEN_FILE", &token);
+        .env("HOWDAH_TOKEN_FILE", &token)
+        .envs(variables.iter().copied());
     let mut running = Running::spawn(run, &folder.join("log"));
-    running.await_line(&["started", &format!("http://127.0.0.1:{port}")]);
-    Node { url: format!("http://127.0.0.1:{port}"), token: token.to_str().unwrap().to_owned(), running }
+    let url = format!("{scheme}://127.0.0.1:{port}");
+    running.await_line(&["started", &url]);
+    Node { url, token: token.to_str().unwrap().to_owned(), running }
 }
 
 impl Node {
@@ -157,6 +163,33 @@ fn who_may_not_or_asks_for_what_is_not_there_is_told() {
     assert_eq!(node.incarnation(ARCHIVE), before);
     let (code, _, err) = finish(&mut command(&["status", "--node", "http://127.0.0.1:9"]));
     assert!(code == 3 && err.contains("is a howdah running there"), "{code} {err}");
+}
+
+#[test]
+fn over_tls_only_a_node_that_somebody_vouches_for_is_asked() {
+    let folder = tempdir();
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    let mut making = Command::new("openssl");
+    making
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=worker7", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&chain);
+    let (code, _, err) = finish(&mut making);
+    assert_eq!(code, 0, "{err}");
+    let served = Served::start(&repository("data/recentchange-2015-09-12.ndjson.gz"), Options::default());
+    let tls = [("HOWDAH_TLS_CERT", &*chain), ("HOWDAH_TLS_KEY", &*key)];
+    let node = start_with(folder.path(), &served.url, "https", &tls);
+    let (code, _, err) = finish(&mut node.asking(&["actors"]));
+    assert!(code == 3 && err.contains("certificate"), "{code} {err}");
+    let said = node.says(&["restart", ARCHIVE, "--ca", chain.to_str().unwrap()]);
+    assert!(said.contains("a new life has begun"), "{said}");
+    // Who speaks plainly to it gets nothing.
+    let plain = node.url.replace("https", "http");
+    let (code, _, err) = finish(command(&["actors"]).args(["--node", &plain, "--token-file", &node.token]));
+    assert_eq!(code, 3, "{err}");
 }
 
 #[test]
