@@ -38,7 +38,8 @@ pub struct Watching {
     times: Option<u32>,
 }
 
-/// What a person has to know first; exit code 1 if something is not as it should be.
+/// What a person has to know first; exit code 1 if something is not as it should be. That somebody waits is told,
+/// and is part of a day's work.
 ///
 /// # Errors
 /// The node cannot be reached or refuses.
@@ -48,7 +49,9 @@ pub fn status(arguments: &Looking) -> Result<u8> {
         let about: NodeView = node.get("/api/v1/node").await?;
         Ok::<_, Fault>((about, node.actors().await?))
     })??;
-    let notes: Vec<_> = actors.iter().filter(|actor| actor.kind != "supervisor").filter_map(note).collect();
+    let found: Vec<_> = actors.iter().filter(|actor| actor.kind != "supervisor").filter_map(note).collect();
+    let is_well = about.ready && found.iter().all(|(weight, _)| *weight == Weight::Told);
+    let notes: Vec<_> = found.into_iter().map(|(_, note)| note).collect();
     if arguments.json {
         let shown = serde_json::json!({ "node": about, "notes": notes });
         say!("{}", serde_json::to_string_pretty(&shown).map_err(|error| Fault::internal(error.to_string()))?)?;
@@ -59,24 +62,34 @@ pub fn status(arguments: &Looking) -> Result<u8> {
             say!("  {note}")?;
         }
     }
-    Ok(if notes.is_empty() && about.ready { DONE } else { COMPLAINTS })
+    Ok(if is_well { DONE } else { COMPLAINTS })
 }
 
-/// What is not as it should be with an actor.
-fn note(actor: &ActorView) -> Option<String> {
+/// How much a note weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    /// It may be well all the same.
+    Told,
+    /// Something is not as it should be.
+    Complained,
+}
+
+/// What there is to say of an actor.
+fn note(actor: &ActorView) -> Option<(Weight, String)> {
+    let complained = |text: String| Some((Weight::Complained, text));
     let since = actor.since.as_deref().unwrap_or("its start");
     if let Some(wish) = &actor.wish {
         let hold = serde_json::to_value(wish.hold).ok()?;
         let since = wish.since.as_deref().unwrap_or_default();
-        return Some(format!("{} is {} by {} since {since}", actor.id, hold.as_str()?, wish.by));
+        return complained(format!("{} is {} by {} since {since}", actor.id, hold.as_str()?, wish.by));
     }
     let error = actor.last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error.text));
     let lost = actor.lost_to_retention + actor.missing;
     match (actor.state.as_str(), &actor.waiting_on) {
-        _ if lost > 0 => Some(format!("{} has lost records ({lost}){error}", actor.id)),
-        ("gave_up", _) => Some(format!("{} was given up at {since}{error}", actor.id)),
-        ("restarting", _) => Some(format!("{} is being restarted{error}", actor.id)),
-        ("waiting", Some(on)) => Some(format!("{} waits since {since} for {on}", actor.id)),
+        _ if lost > 0 => complained(format!("{} has lost records ({lost}){error}", actor.id)),
+        ("gave_up", _) => complained(format!("{} was given up at {since}{error}", actor.id)),
+        ("restarting", _) => complained(format!("{} is being restarted{error}", actor.id)),
+        ("waiting", Some(on)) => Some((Weight::Told, format!("{} waits since {since} for {on}", actor.id))),
         _ => None,
     }
 }
@@ -114,4 +127,43 @@ pub fn top(arguments: &Watching) -> Result<u8> {
         }
         Ok(DONE)
     })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::ActorId,
+        vitals::{Hold, Kind, State, Vitals, Wish},
+    };
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&Vitals), expected: Option<(Weight, &str)>) {
+        let id = ActorId { pipeline: "p".into(), stage: "archive".into(), replica: 0 };
+        let vitals = Vitals::new(id, Kind::Archiver);
+        vitals.enter(State::Running);
+        change(&vitals);
+        let found = note(&ActorView::of(&vitals, 0));
+        assert_eq!(found.as_ref().map(|(weight, text)| (*weight, text.as_str())), expected);
+    }
+
+    #[test]
+    fn who_waits_is_told_and_what_is_wrong_is_complained_of() {
+        use Weight::{Complained, Told};
+        check(|_| (), None);
+        let waiting = State::Waiting("the bus".into());
+        check(|v| v.enter(waiting.clone()), Some((Told, "p/archive/0 waits since its start for the bus")));
+        check(|v| v.lost.retention.add(3), Some((Complained, "p/archive/0 has lost records (3)")));
+        let gone = |v: &Vitals| {
+            v.enter(State::GaveUp);
+            v.update(|life| life.last_error = Some((1, "it broke".into())));
+        };
+        check(gone, Some((Complained, "p/archive/0 was given up at its start: it broke")));
+        let wish = Wish { hold: Hold::Paused, by: "anna".into(), since: 1_000 };
+        let held = |v: &Vitals| {
+            v.enter(waiting.clone());
+            v.update(|life| life.wish = Some(wish.clone()));
+        };
+        check(held, Some((Complained, "p/archive/0 is paused by anna since 1970-01-01T00:00:01.000Z")));
+    }
 }
