@@ -2,7 +2,7 @@
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-use super::{Settings, settings::BATCH_BYTES};
+use super::{Settings, portion::BATCH_BYTES};
 
 /// How long the brokers keep a transaction open whose producer says nothing, in milliseconds. It
 /// has to outlast any halt of this process or of a broker: a producer that it overtakes is told

@@ -25,6 +25,7 @@ mod context;
 mod faults;
 #[cfg(feature = "kafka")]
 mod native;
+#[cfg(feature = "kafka")]
 mod portion;
 #[cfg(feature = "kafka")]
 mod reading;

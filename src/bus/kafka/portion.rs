@@ -11,6 +11,10 @@ use bytes::Bytes;
 
 use crate::bus::Outgoing;
 
+/// The bytes that share a request at most, before they are compressed, unless a single record is larger: not
+/// more than brokers take whose `message.max.bytes` nobody has raised.
+pub(super) const BATCH_BYTES: usize = 1_000_000;
+
 /// What a record takes beside its key, value and headers, at most: its lengths, its times and its offset.
 const OVERHEAD: usize = 64;
 

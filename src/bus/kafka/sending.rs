@@ -31,8 +31,7 @@ use super::{
     bus::Inner,
     context::{Context, Undelivered},
     faults, native,
-    portion::{Limit, portion},
-    settings::BATCH_BYTES,
+    portion::{BATCH_BYTES, Limit, portion},
 };
 use crate::{
     bus::{Outgoing, Producer},

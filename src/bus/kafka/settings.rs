@@ -108,10 +108,6 @@ pub struct Settings {
     pub sasl: Option<Sasl>,
 }
 
-/// The bytes that share a request at most, before they are compressed, unless a single record is larger: not
-/// more than brokers take whose `message.max.bytes` nobody has raised.
-pub(super) const BATCH_BYTES: usize = 1_000_000;
-
 impl Settings {
     /// The settings of a plain connection to these brokers, everything else as it comes.
     pub fn plain(brokers: impl Into<String>) -> Self {
