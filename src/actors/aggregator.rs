@@ -18,6 +18,7 @@ use std::{
 use actix::prelude::*;
 use tokio::time::Instant;
 
+pub use self::fresh::Proposed;
 use self::{fresh::Fresh, keep::Keeping};
 use super::{
     Reopens, Suspects,
@@ -54,6 +55,8 @@ pub struct AggregatorParts {
     pub clock: Arc<dyn Clock>,
     /// What its lives died of.
     pub suspects: Suspects,
+    /// The commits its lives have under way.
+    pub proposed: Proposed,
 }
 
 /// See the module's text.
@@ -143,6 +146,7 @@ impl Aggregator {
     fn opened(&mut self, (topic, poison, committer, lanes): Opened, ctx: &mut Context<Self>) {
         self.poison = poison;
         self.topic = Some(topic);
+        self.count(&committer);
         self.committer = Some(committer);
         self.num_lanes = lanes.len();
         lanes.into_iter().for_each(|(partition, lane)| self.assign(partition, lane, Fresh::default(), ctx));
@@ -298,6 +302,7 @@ impl Aggregator {
             }
             return;
         }
+        self.parts.proposed.note(&sealed, fresh);
         let (life, proposal) = (self.life.clone(), Proposal::new(sealed));
         let committing = async move {
             let _attempt = life.attempt("commit");
@@ -305,7 +310,7 @@ impl Aggregator {
             (committer, outcome)
         };
         self.then(committing, ctx, move |aggregator, (committer, outcome), ctx| match outcome {
-            Ok(Outcome::Committed { version }) => aggregator.committed(committer, version, &fresh, ctx),
+            Ok(Outcome::Committed { version }) => aggregator.committed(committer, version, ctx),
             Ok(Outcome::Superseded { lanes }) => aggregator.superseded(&lanes, ctx),
             Err(fault) => aggregator.failed(&fault, ctx),
         });
@@ -319,14 +324,19 @@ impl Aggregator {
         self.open(ctx);
     }
 
-    fn committed(&mut self, committer: Committer, version: u64, fresh: &Fresh, ctx: &mut Context<Self>) {
+    /// Counts what the table holds now and did not before.
+    fn count(&self, committer: &Committer) {
+        self.parts.proposed.found(committer.snapshot()).count(&self.life.vitals, self.parts.clock.now());
+    }
+
+    fn committed(&mut self, committer: Committer, version: u64, ctx: &mut Context<Self>) {
+        self.count(&committer);
         let vitals = &self.life.vitals;
-        fresh.count(vitals, self.parts.clock.now());
         vitals.commits.add(1);
         vitals.last_success.set(self.parts.clock.now());
         let watermark = |slot: &Slot| committer.snapshot().positions(slot.lane.id()).and_then(|p| p.watermark);
         vitals.watermark.set(self.slots.values().map(watermark).min().flatten().unwrap_or(0));
-        tracing::debug!(actor = %self.life.id, version, records = fresh.counts.total(), "table committed");
+        tracing::debug!(actor = %self.life.id, version, "table committed");
         self.life.progress();
         self.failures = 0;
         self.committer = Some(committer);

@@ -5,6 +5,8 @@
 //! Invariant: a lane is given only the batch that begins where it stands; after anything else its
 //! reader is re-assigned.
 
+mod counted;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -14,6 +16,7 @@ use std::{
 use actix::prelude::*;
 use tokio::time::Instant;
 
+pub use self::counted::Counted;
 use super::{
     Suspects,
     assignment::{Drain, TakeBatch, feed, partitions_of},
@@ -49,6 +52,8 @@ pub struct ArchiverParts {
     pub clock: Arc<dyn Clock>,
     /// What its lives died of.
     pub suspects: Suspects,
+    /// What its lives have counted.
+    pub counted: Counted,
 }
 
 /// See the module's text.
@@ -118,17 +123,22 @@ impl Archiver {
             ctx.cancel_future(reader);
         }
         self.life.vitals.stale_batches.add(slot.waiting.drain(..).len() as u64);
-        let (failures, life) = (slot.failures, self.life.clone());
+        let (failures, life, counted) = (slot.failures, self.life.clone(), self.parts.counted.clone());
         let opening = async move {
             if failures > 0 {
                 let _waiting = life.waiting(format!("a back-off after {failures} failures of partition {partition}"));
                 Doubling::default().pause(failures).await;
             }
             let _attempt = life.attempt("open lane");
-            Lane::open(parts, topic, partition).await
+            let lane = Lane::open(parts, topic, partition).await?;
+            let uncounted = lane.published_since(counted.since(partition, lane.position())).await?;
+            Ok((lane, uncounted))
         };
-        ctx.spawn(opening.into_actor(self).map(move |opened, archiver, ctx| match opened {
-            Ok(lane) => archiver.assign(partition, lane, ctx),
+        ctx.spawn(opening.into_actor(self).map(move |opened: Result<_>, archiver, ctx| match opened {
+            Ok((lane, uncounted)) => {
+                uncounted.iter().for_each(|published| archiver.count_out(partition, published));
+                archiver.assign(partition, lane, ctx);
+            }
             Err(fault) => archiver.failed(partition, fault, ctx),
         }));
     }
@@ -180,6 +190,11 @@ impl Archiver {
             slot.lane = Some(lane);
             return self.finish_drain();
         }
+        if let Some(Ok(batch)) = next.as_ref().map(|delivery| &delivery.message.batch) {
+            let (records, bytes) = self.parts.counted.read(partition, batch);
+            self.life.vitals.records_in.add(records);
+            self.life.vitals.bytes_in.add(bytes);
+        }
         let (life, suspects) = (self.life.clone(), self.parts.suspects.clone());
         let step = async move {
             let _attempt = life.attempt(if due { "publish" } else { "take batch" });
@@ -196,10 +211,10 @@ impl Archiver {
                 },
                 None => (lane.roll().await.map(|published| published.into_iter().collect()), Some(lane.position())),
             };
-            (lane, result, expected, next)
+            (lane, result, expected)
         };
-        ctx.spawn(step.into_actor(self).map(move |(lane, result, expected, next), archiver, ctx| {
-            archiver.stepped(partition, lane, result, expected, next, ctx);
+        ctx.spawn(step.into_actor(self).map(move |(lane, result, expected), archiver, ctx| {
+            archiver.stepped(partition, lane, result, expected, ctx);
         }));
     }
 
@@ -210,7 +225,6 @@ impl Archiver {
         lane: Lane,
         result: Result<Vec<Published>>,
         expected: Option<Offset>,
-        taken: Option<Delivery<TakeBatch>>,
         ctx: &mut Context<Self>,
     ) {
         let published = match result {
@@ -220,13 +234,10 @@ impl Archiver {
                 return self.failed(partition, fault, ctx);
             }
         };
-        if let Some(Ok(batch)) = taken.as_ref().map(|delivery| &delivery.message.batch) {
-            self.count_in(batch);
-        }
         self.life.progress();
         let has_published = !published.is_empty();
         let adopted = published.iter().any(|published| !published.mine);
-        published.iter().for_each(|published| self.count_out(published));
+        published.iter().for_each(|published| self.count_out(partition, published));
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         // Taking a batch may touch nothing but memory; only what was published proves the store well.
         if has_published {
@@ -240,16 +251,14 @@ impl Archiver {
         self.settle(partition, ctx);
     }
 
-    fn count_in(&self, batch: &Batch) {
-        let vitals = &self.life.vitals;
-        vitals.records_in.add(batch.records.len() as u64);
-        vitals.bytes_in.add(batch.weight() as u64);
-    }
-
-    fn count_out(&self, published: &Published) {
+    fn count_out(&self, partition: Partition, published: &Published) {
         let (vitals, entry) = (&self.life.vitals, &published.entry);
-        if !published.mine {
+        let is_news = self.parts.counted.archived(partition, entry);
+        let ours = entry.node == self.parts.node && entry.epoch == self.parts.epoch;
+        if !ours {
             tracing::info!(actor = %self.life.id, start = entry.start, next = entry.next, "another writer was first, going on from its segment");
+        }
+        if !ours || !is_news {
             return;
         }
         if let Some(file) = &entry.target {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     blocking,
+    ledger::Ledger,
     link::{Link, Owned},
     oversized::{self, Oversized},
 };
@@ -53,8 +54,17 @@ pub struct CollectorParts {
     pub node: NodeId,
     /// What it shares with its ingester.
     pub link: Link,
+    /// What its lives have under way.
+    pub ledger: Ledger<Spooling>,
     /// Wall time, for spool entries and figures.
     pub clock: Arc<dyn Clock>,
+}
+
+/// An entry on its way into the spool: what counts once it is durable.
+#[derive(Debug)]
+pub struct Spooling {
+    bytes: u64,
+    is_letter: bool,
 }
 
 /// See the module's text.
@@ -155,6 +165,7 @@ impl Collector {
             let spool::Foreign { count, some } = &recovered.foreign;
             tracing::warn!(actor = %self.life.id, count, ?some, "files that are no events of the spool are left alone");
         }
+        self.count(self.parts.ledger.found(self.life.incarnation, recovered.next));
         self.writer = Some(writer);
         self.seen = seen;
         // The spool knows better than the bus how far the source was read; without either, the
@@ -242,6 +253,11 @@ impl Collector {
             return;
         }
         let Some(mut writer) = self.writer.take() else { return };
+        let spooling = |entry: &Entry| Spooling {
+            bytes: entry.payload.len() as u64,
+            is_letter: entry.kind == spool::Kind::Letter,
+        };
+        self.parts.ledger.begin(self.life.incarnation, (writer.next() + 1..).zip(entries.iter().map(spooling)));
         let life = self.life.clone();
         let appending = async move {
             let entries = Arc::new(entries);
@@ -257,7 +273,7 @@ impl Collector {
                 };
                 writer = back;
                 match appended {
-                    Ok(_) => return Ok((writer, entries)),
+                    Ok(_) => return Ok(writer),
                     Err(fault) if fault.kind == Kind::Full => {
                         tracing::warn!(actor = %life.id, error = %fault, "the source waits for room in the spool");
                         let _waiting = life.waiting(format!("room in the spool: {fault}"));
@@ -277,22 +293,21 @@ impl Collector {
             }
         };
         ctx.wait(appending.into_actor(self).map(|appended: Result<_>, collector, ctx| match appended {
-            Ok((writer, entries)) => {
+            Ok(writer) => {
                 cross("spool.appended");
                 collector.writer = Some(writer);
-                collector.count(&entries);
                 collector.plan_sync(ctx);
             }
             Err(fault) => collector.failed(&fault, ctx),
         }));
     }
 
-    fn count(&self, entries: &[Entry]) {
+    /// These entries are durable.
+    fn count(&self, done: Vec<Spooling>) {
         let vitals = &self.life.vitals;
-        let letters = entries.iter().filter(|entry| entry.kind == spool::Kind::Letter).count() as u64;
-        vitals.records_out.add(entries.len() as u64);
-        vitals.bytes_out.add(entries.iter().map(|entry| entry.payload.len() as u64).sum());
-        vitals.dead_letters.add(letters);
+        vitals.records_out.add(done.len() as u64);
+        vitals.bytes_out.add(done.iter().map(|spooling| spooling.bytes).sum());
+        vitals.dead_letters.add(done.iter().filter(|spooling| spooling.is_letter).count() as u64);
     }
 
     /// Within the settings' time everything appended is durable; more may join until then.
@@ -315,9 +330,10 @@ impl Collector {
             blocking(move || writer.sync().map(|next| (writer, next))).await
         };
         ctx.wait(syncing.into_actor(self).map(|synced, collector, ctx| match synced {
-            Ok((writer, _)) => {
+            Ok((writer, next)) => {
                 cross("spool.synced");
                 collector.writer = Some(writer);
+                collector.count(collector.parts.ledger.reached(next));
                 collector.failures = 0;
                 collector.life.vitals.commits.add(1);
                 collector.life.vitals.last_success.set(collector.parts.clock.now());

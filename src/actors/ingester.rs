@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Reopens, blocking,
+    ledger::Ledger,
     link::{Link, Owned},
     oversized,
 };
@@ -19,7 +20,7 @@ use crate::{
     bus::{SharedBus, TopicInfo},
     collect::{
         IngestSettings, Settings,
-        ingest::{Handover, Ingest, Parts, Sent, Spooled},
+        ingest::{Handover, Ingest, Parts, Spooled},
         spool::{self, Place},
         tail::ids_in_tail,
     },
@@ -45,8 +46,35 @@ pub struct IngesterParts {
     pub bus: SharedBus,
     /// What it shares with its collector.
     pub link: Link,
+    /// What its lives have under way.
+    pub ledger: Ledger<Sending>,
     /// Wall time, for the figures and the first mark.
     pub clock: Arc<dyn Clock>,
+}
+
+/// A transaction under way: what counts once it is durable.
+#[derive(Debug)]
+pub struct Sending {
+    records: u64,
+    bytes: u64,
+    letters: u64,
+    received: Moments,
+}
+
+impl Sending {
+    fn of(events: &[Spooled], received: Moments) -> Self {
+        let mut sending = Self { records: 0, bytes: 0, letters: 0, received };
+        for event in events {
+            match event {
+                Spooled::Event { value, .. } => {
+                    sending.records += 1;
+                    sending.bytes += value.len() as u64;
+                }
+                Spooled::Letter { .. } => sending.letters += 1,
+            }
+        }
+        sending
+    }
 }
 
 /// See the module's text.
@@ -132,6 +160,7 @@ impl Ingester {
 
     fn opened(&mut self, spool: Uuid, ingest: Ingest, topics: [TopicInfo; 2], ctx: &mut Context<Self>) {
         self.position = ingest.next();
+        self.count(self.parts.ledger.found(self.life.incarnation, self.position));
         self.released = None;
         let reading = follow(self.life.clone(), self.parts.clone(), spool, self.position, self.assignment);
         self.reader = Some(ctx.spawn(reading.into_actor(self)));
@@ -185,44 +214,52 @@ impl Ingester {
         let proving = next.is_none();
         let step = async move {
             let _attempt = life.attempt(if next.is_some() { "send" } else { "read back" });
-            let (result, received) = match next {
-                Some(delivery) => match delivery.message.events {
-                    Ok(events) => (ingest.send(&events).await, delivery.message.received),
-                    Err(fault) => (Err(fault), Moments::default()),
-                },
-                None => (prove(&mut ingest, &parts).await, Moments::default()),
+            let result = match next.map(|delivery| delivery.message) {
+                Some(TakeSpooled { events: Ok(events), received, .. }) => {
+                    let end = events.last().map(|event| (event.sequence() + 1, Sending::of(&events, received)));
+                    parts.ledger.begin(life.incarnation, end);
+                    ingest.send(&events).await
+                }
+                Some(TakeSpooled { events: Err(fault), .. }) => Err(fault),
+                None => prove(&mut ingest, &parts).await,
             };
-            (ingest, result, received)
+            (ingest, result)
         };
-        self.then(step, ctx, move |ingester, (ingest, result, received), ctx| match result {
-            Ok(sent) => {
+        self.then(step, ctx, move |ingester, (ingest, result), ctx| match result {
+            Ok(()) => {
                 if proving {
                     ingester.released = Some(ingest.proven());
                 }
-                ingester.life.vitals.latency.observe(&received, ingester.parts.clock.now());
-                ingester.stepped(ingest, sent, ctx);
+                ingester.stepped(ingest, ctx);
             }
             Err(fault) => ingester.failed(&fault, ctx),
         });
     }
 
-    fn stepped(&mut self, ingest: Ingest, sent: Sent, ctx: &mut Context<Self>) {
-        let vitals = &self.life.vitals;
-        if ingest.next() > self.position {
-            vitals.records_in.add(ingest.next() - self.position);
-            vitals.records_out.add(sent.records);
-            vitals.bytes_out.add(sent.bytes);
-            vitals.dead_letters.add(sent.letters);
-            vitals.commits.add(1);
-            vitals.last_success.set(self.parts.clock.now());
-        }
+    fn stepped(&mut self, ingest: Ingest, ctx: &mut Context<Self>) {
         self.life.progress();
         self.failures = 0;
         self.position = ingest.next();
+        self.count(self.parts.ledger.reached(self.position));
         let durable = self.parts.link.spool.durable().borrow().map_or(0, |end| end.next);
-        vitals.lag.set(i64::try_from(durable.saturating_sub(self.position)).unwrap_or(i64::MAX));
+        self.life.vitals.lag.set(i64::try_from(durable.saturating_sub(self.position)).unwrap_or(i64::MAX));
         self.ingest = Some(ingest);
         self.settle(ctx);
+    }
+
+    /// These transactions are durable.
+    fn count(&self, done: Vec<Sending>) {
+        let (vitals, now) = (&self.life.vitals, self.parts.clock.now());
+        for sending in done {
+            vitals.latency.observe(&sending.received, now);
+            vitals.records_in.add(sending.records + sending.letters);
+            vitals.bytes_in.add(sending.bytes);
+            vitals.records_out.add(sending.records);
+            vitals.bytes_out.add(sending.bytes);
+            vitals.dead_letters.add(sending.letters);
+            vitals.commits.add(1);
+            vitals.last_success.set(now);
+        }
     }
 
     /// Whether a drain is on and everything durable was sent.
@@ -303,11 +340,10 @@ async fn answer(
 }
 
 /// Reads back, and lets the spool forget what was seen on the bus.
-async fn prove(ingest: &mut Ingest, parts: &IngesterParts) -> Result<Sent> {
+async fn prove(ingest: &mut Ingest, parts: &IngesterParts) -> Result<()> {
     ingest.read_back().await?;
     let (proven, path, link) = (ingest.proven(), parts.collector.spool.path.clone(), parts.link.spool.clone());
-    blocking(move || spool::Reader::open(&path, proven, &link)?.release(proven)).await?;
-    Ok(Sent::default())
+    blocking(move || spool::Reader::open(&path, proven, &link)?.release(proven)).await.map(drop)
 }
 
 /// Reads the spool from `from` on, as far as it is durable, and delivers what it reads.

@@ -6,17 +6,19 @@ mod archiver;
 mod assignment;
 mod collector;
 mod ingester;
+mod ledger;
 mod link;
 mod oversized;
 mod suspects;
 #[cfg(test)]
 mod tests;
 
-pub use aggregator::{Aggregator, AggregatorParts};
-pub use archiver::{Archiver, ArchiverParts};
+pub use aggregator::{Aggregator, AggregatorParts, Proposed};
+pub use archiver::{Archiver, ArchiverParts, Counted};
 pub use assignment::{Drain, TakeBatch};
 pub use collector::{Collector, CollectorParts, EndCollecting};
 pub use ingester::{DrainSpool, Ingester, IngesterParts};
+pub use ledger::Ledger;
 pub use link::Link;
 pub use suspects::Suspects;
 

@@ -103,6 +103,21 @@ impl Lane {
         self.position
     }
 
+    /// What stands in the archive between an entry's start and where the lane was opened; when its lines
+    /// came is not known any more.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn published_since(&self, start: Offset) -> Result<Vec<Published>> {
+        let (mut next, mut published) = (start, Vec::new());
+        while next < self.open.start {
+            let Some(entry) = self.chain.read::<Entry>(&*self.parts.store, next).await? else { break };
+            next = entry.next;
+            published.push(Published { entry, mine: false, moments: Moments::default() });
+        }
+        Ok(published)
+    }
+
     /// The partition.
     pub fn partition(&self) -> Partition {
         self.partition

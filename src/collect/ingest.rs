@@ -117,17 +117,6 @@ pub struct Ingest {
     proven: Sequence,
 }
 
-/// What one [`Ingest::send`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Records that are on the bus now.
-    pub records: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Dead letters among what was sent.
-    pub letters: u64,
-}
-
 impl Ingest {
     /// Opens the producer (which fences the former holder), reads the positions, compares them with
     /// the topic's tail, and stands at the first sequence that is not wholly on the bus.
@@ -249,10 +238,10 @@ impl Ingest {
     ///
     /// # Errors
     /// Those of the producer. Whatever it is, open anew: the bus knows what happened.
-    pub async fn send(&mut self, events: &[Spooled]) -> Result<Sent> {
+    pub async fn send(&mut self, events: &[Spooled]) -> Result<()> {
         let mut records = Vec::with_capacity(events.len() + 1);
         let mut slots = Vec::with_capacity(events.len());
-        let (mut sent, mut position) = (Sent::default(), self.position.clone());
+        let mut position = self.position.clone();
         let mut token = None;
         for event in events {
             if event.sequence() < position.next {
@@ -286,12 +275,6 @@ impl Ingest {
                 rare("ingest.on_the_bus_already");
                 continue;
             }
-            if target == Target::Letters {
-                sent.letters += 1;
-            } else {
-                sent.records += 1;
-                sent.bytes += record.value.as_ref().map_or(0, |value| value.len() as u64);
-            }
             slots.push((target, sequence));
             records.push(record);
         }
@@ -316,7 +299,7 @@ impl Ingest {
             self.unproven.insert(target, (offset, sequence));
         }
         self.position = position;
-        Ok(sent)
+        Ok(())
     }
 
     /// Reads back the last record sent to each partition; what was seen is [`proven`](Self::proven).

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     actors::{
-        Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Ingester, IngesterParts, Link,
-        Suspects,
+        Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Counted, Ingester, IngesterParts, Ledger, Link,
+        Proposed, Suspects,
     },
     archive::{self, BackedBus},
     bus::SharedBus,
@@ -212,9 +212,11 @@ impl Common {
                         store: self.store.clone(),
                         clock: self.clock.clone(),
                         suspects: Suspects::default(),
+                        proposed: Proposed::default(),
                     };
                     for replica in (0..stage.replicas).rev() {
-                        let parts = AggregatorParts { suspects: Suspects::default(), ..parts.clone() };
+                        let own = (Suspects::default(), Proposed::default());
+                        let parts = AggregatorParts { suspects: own.0, proposed: own.1, ..parts.clone() };
                         let actor = self.child(wired, stage, replica, move |life| Aggregator::new(life, parts.clone()));
                         self.hand_over(wired, Lever::rolling(&actor));
                         wired.aggregators.push((settings.topic.clone(), actor));
@@ -230,9 +232,11 @@ impl Common {
                         store: self.store.clone(),
                         clock: self.clock.clone(),
                         suspects: Suspects::default(),
+                        counted: Counted::default(),
                     };
                     for replica in (0..stage.replicas).rev() {
-                        let parts = ArchiverParts { suspects: Suspects::default(), ..parts.clone() };
+                        let own = (Suspects::default(), Counted::default());
+                        let parts = ArchiverParts { suspects: own.0, counted: own.1, ..parts.clone() };
                         let actor = self.child(wired, stage, replica, move |life| Archiver::new(life, parts.clone()));
                         self.hand_over(wired, Lever::rolling(&actor));
                         wired.archivers.push((settings.topic.clone(), actor));
@@ -250,6 +254,7 @@ impl Common {
                     source: self.source(collector),
                     bus: self.bus.clone(),
                     link,
+                    ledger: Ledger::default(),
                     clock: self.clock.clone(),
                 };
                 let actor = self.child(wired, stage, 0, move |life| Ingester::new(life, parts.clone()));
@@ -261,7 +266,7 @@ impl Common {
             if let StageKind::Collector(_) = &stage.kind {
                 let (link, settings) = self.collector(&stage.id)?;
                 let (source, node, clock) = (self.source(&stage.id), self.node.clone(), self.clock.clone());
-                let parts = CollectorParts { settings, source, node, link, clock };
+                let parts = CollectorParts { settings, source, node, link, ledger: Ledger::default(), clock };
                 let actor = self.child(wired, stage, 0, move |life| Collector::new(life, parts.clone()));
                 self.hand_over(wired, Lever::new(&actor));
                 wired.collectors.push(actor);

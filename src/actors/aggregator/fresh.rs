@@ -1,13 +1,16 @@
-//! What became of records that are not committed yet: it counts when they are.
+//! What became of records that are not committed yet: it counts when they are, and only once, by whichever
+//! life of the aggregator learns of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     model::Millis,
-    table::window::Counts,
+    table::{LaneId, Positions, Sealed, Snapshot, window::Counts},
     vitals::{Moments, Vitals},
 };
 
 /// See the module's text.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Fresh {
     pub(super) counts: Counts,
     pub(super) bytes: u64,
@@ -37,5 +40,52 @@ impl Fresh {
             vitals.lost.retention.add(self.lost);
             tracing::error!(actor = %vitals.id, lost = self.lost, "records lost: the bus had deleted them before they were counted");
         }
+    }
+}
+
+/// The commits that lives have proposed and not counted; one for all lives of an aggregator. A commit may
+/// land after its life has ended.
+#[derive(Clone, Debug, Default)]
+pub struct Proposed(Arc<Mutex<Vec<Proposal>>>);
+
+#[derive(Debug)]
+struct Proposal {
+    /// What it stores.
+    lanes: Vec<(LaneId, Positions)>,
+    fresh: Fresh,
+}
+
+impl Proposal {
+    /// Whether the table stands at what it stores.
+    fn stands(&self, table: &Snapshot) -> bool {
+        self.lanes.iter().all(|&(lane, stored)| table.positions(lane) == Some(stored))
+    }
+
+    /// Whether it may be committed yet: all its lanes or none.
+    fn can_land(&self, table: &Snapshot) -> bool {
+        self.lanes.iter().all(|&(lane, stored)| table.positions(lane).is_none_or(|found| found.seq < stored.seq))
+    }
+}
+
+impl Proposed {
+    /// A commit is about to be tried.
+    pub(super) fn note(&self, sealed: &[Sealed], fresh: Fresh) {
+        let lanes = sealed.iter().map(|sealed| (sealed.lane, sealed.positions)).collect();
+        self.lock().push(Proposal { lanes, fresh });
+    }
+
+    /// The table as it was found: answers with what counts now, and forgets what can land no more. Lives
+    /// that end one after the other propose the same again, or the same and more: one of them has landed.
+    pub(super) fn found(&self, table: &Snapshot) -> Fresh {
+        let mut proposals = self.lock();
+        let standing = (0..proposals.len()).filter(|&n| proposals[n].stands(table));
+        let landed = standing.max_by_key(|&n| proposals[n].lanes.len());
+        let fresh = landed.map(|n| proposals.swap_remove(n).fresh);
+        proposals.retain(|proposal| proposal.can_land(table));
+        fresh.unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Proposal>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

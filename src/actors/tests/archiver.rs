@@ -36,6 +36,7 @@ async fn parts_on(folder: &Path, store: Arc<Watched>, num_records: u64) -> (Arch
         store: store.clone(),
         clock: Arc::new(SystemClock),
         suspects: Suspects::default(),
+        counted: Counted::default(),
     };
     (parts, store)
 }
@@ -85,7 +86,8 @@ async fn a_suspended_archiver_makes_its_reader_wait_within_the_mailbox_and_loses
         tokio::task::yield_now().await;
         assert!(vitals.mailbox_depth.get() <= MAILBOX as i64, "more in the mailbox than it holds");
     }
-    assert_eq!(vitals.records_in.get(), 0, "a batch was taken while the store was held");
+    assert_eq!(vitals.records_in.get(), 1_000, "one batch is in its hands, and no more while the store is held");
+    assert_eq!(vitals.records_out.get(), 0);
     house.store.free();
     drain(&house.archiver).await;
     assert_eq!(lines(&*house.store).await, expected());
@@ -101,6 +103,10 @@ async fn an_archiver_restarted_a_hundred_times_over_its_writes_archives_each_rec
     assert!(lines(&*house.store).await.len() < expected().len(), "the restarts came while it wrote");
     drain(&house.archiver).await;
     assert_eq!(lines(&*house.store).await, expected());
+    let vitals = house.archiver.vitals();
+    assert_eq!((vitals.records_in.get(), vitals.records_out.get()), (NUM_RECORDS, NUM_RECORDS));
+    let bytes = expected().iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+    assert_eq!((vitals.bytes_in.get(), vitals.bytes_out.get()), (bytes - NUM_RECORDS, bytes));
 }
 
 /// What was read for another life, under another assignment or for another place is no hole.
@@ -138,7 +144,8 @@ async fn a_batch_of_another_life_assignment_or_place_is_not_archived() {
 async fn two_archivers_of_one_partition_adopt_each_others_segments() {
     let folder = tempfile::tempdir().unwrap();
     let (parts, store) = parts(folder.path(), false).await;
-    let (mine, theirs) = (parts.clone(), parts);
+    let mine = parts.clone();
+    let theirs = ArchiverParts { node: "m".into(), counted: Counted::default(), ..parts };
     let mut tree = tree();
     let one = child(&mut tree, "archive", move |life| Archiver::new(life, mine.clone()));
     let other = child(&mut tree, "rival", move |life| Archiver::new(life, theirs.clone()));

@@ -52,8 +52,14 @@ pub(super) fn house_of(
     source.reconnect_after = reconnect_after;
     let link = Link::default();
     let sends = IngesterParts { clock: clock.clone(), ..ingester::parts(&settings, bus.clone(), link.clone()) };
-    let parts =
-        CollectorParts { settings: Arc::new(settings), source: "p/collect".to_owned(), node: "n".into(), link, clock };
+    let parts = CollectorParts {
+        settings: Arc::new(settings),
+        source: "p/collect".to_owned(),
+        node: "n".into(),
+        link,
+        ledger: Ledger::default(),
+        clock,
+    };
     let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, sends.clone()));
     let collector = child(&mut tree, "collect", move |life| Collector::new(life, parts.clone()));
     House { collector, ingester, root: start(tree) }
@@ -148,6 +154,10 @@ async fn a_collector_and_its_ingester_restarted_a_hundred_times_each_keep_every_
         known += taken.len();
     }
     assert_eq!(known, found.len());
+    let (spooled, sent) = (house.collector.vitals(), house.ingester.vitals());
+    assert_eq!(spooled.records_out.get(), known as u64);
+    assert_eq!((sent.records_in.get(), sent.records_out.get()), (known as u64, known as u64));
+    assert_eq!(sent.bytes_out.get(), spooled.bytes_out.get());
 }
 
 /// Each connection is left for the next in the middle of the stream, which interleaves the topics

@@ -60,6 +60,7 @@ pub(super) fn parts(settings: &collect::Settings, bus: SharedBus, link: Link) ->
         source: "p/collect".to_owned(),
         bus,
         link,
+        ledger: Ledger::default(),
         clock: Arc::new(SystemClock),
     }
 }
@@ -126,6 +127,10 @@ async fn an_ingester_restarted_a_hundred_times_over_its_transactions_sends_each_
     assert!((values(&bus).await.len() as u64) < NUM_EVENTS, "the restarts came while it sent");
     drain(&ingester).await;
     assert_eq!(values(&bus).await, expected());
+    let vitals = ingester.vitals();
+    assert_eq!((vitals.records_in.get(), vitals.records_out.get()), (NUM_EVENTS, NUM_EVENTS));
+    assert_eq!(vitals.bytes_out.get(), expected().iter().map(|event| event.len() as u64).sum::<u64>());
+    assert_eq!(vitals.latency.get().count, NUM_EVENTS);
 }
 
 /// The collector's question cannot be answered for a moment, while a transaction is on its way: the
