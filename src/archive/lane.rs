@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Parts, ends,
-    entry::{Entry, FORMAT, Identity},
+    entry::{Entry, FORMAT, Identity, Times},
     naming::{Layout, lane_name, staging_start},
     segment::{Account, Framed, Open, Staging, frame},
 };
@@ -22,7 +22,7 @@ use crate::{
     chain::{Chain, decide},
     failpoint::{cross, rare},
     fault::{Fault, Kind, Result, Retry},
-    model::{Batch, Hole, Offset, Partition, Record, Why, fresh_uuid},
+    model::{Batch, Hole, Millis, Offset, Partition, Record, Why, fresh_uuid},
     store::{Renamed, StorePath},
     vitals::Moments,
 };
@@ -103,19 +103,32 @@ impl Lane {
         self.position
     }
 
-    /// What stands in the archive between an entry's start and where the lane was opened; when its lines
-    /// came is not known any more.
+    /// What stands in the archive between an entry's start and where the lane was opened.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Those of the store; [`Kind::Lost`] for an entry or a sidecar that cannot be read as one.
     pub async fn published_since(&self, start: Offset) -> Result<Vec<Published>> {
         let (mut next, mut published) = (start, Vec::new());
         while next < self.open.start {
             let Some(entry) = self.chain.read::<Entry>(&*self.parts.store, next).await? else { break };
             next = entry.next;
-            published.push(Published { entry, mine: false, moments: Moments::default() });
+            let mut moments = Moments::default();
+            for time in self.times(&entry).await? {
+                moments.push(time);
+            }
+            published.push(Published { entry, mine: false, moments });
         }
         Ok(published)
+    }
+
+    /// The bus times of an entry's lines.
+    async fn times(&self, entry: &Entry) -> Result<Vec<Millis>> {
+        let Some(name) = &entry.times else { return Ok(Vec::new()) };
+        let path = self.chain.folder().join(name);
+        match self.parts.store.read(&path).await? {
+            Some(bytes) => Times::decode(&bytes, entry.count).map_err(|fault| fault.at(&path)),
+            None => Err(Fault::data("the sidecar is missing").kind(Kind::Lost).at(&path)),
+        }
     }
 
     /// The partition.

@@ -56,7 +56,12 @@ pub fn write_error(line: fmt::Arguments<'_>) {
 /// # Errors
 /// What is wrong with the filter.
 pub fn log(filter: &str, json: bool, quiet: bool) -> Result<(), String> {
-    let filter = if quiet && filter == "info" { "error" } else { filter };
+    // What the web server says of its own start and end is said once, by the node.
+    let filter = match filter {
+        "info" if quiet => "error",
+        "info" => "info,actix_server=warn",
+        other => other,
+    };
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter:?}: {error}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -57,7 +57,7 @@ impl Node {
     }
 
     #[track_caller]
-    fn actor(&self, id: &str) -> Value {
+    pub fn actor(&self, id: &str) -> Value {
         let all: Value = serde_json::from_str(&self.says(&["actors", "--json"])).unwrap();
         all["actors"].as_array().unwrap().iter().find(|actor| actor["id"] == id).unwrap().clone()
     }

@@ -105,6 +105,7 @@ async fn an_archiver_restarted_a_hundred_times_over_its_writes_archives_each_rec
     assert_eq!(lines(&*house.store).await, expected());
     let vitals = house.archiver.vitals();
     assert_eq!((vitals.records_in.get(), vitals.records_out.get()), (NUM_RECORDS, NUM_RECORDS));
+    assert_eq!(vitals.latency.get().count, NUM_RECORDS);
     let bytes = expected().iter().map(|line| line.len() as u64 + 1).sum::<u64>();
     assert_eq!((vitals.bytes_in.get(), vitals.bytes_out.get()), (bytes - NUM_RECORDS, bytes));
 }
