@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     actors::{
-        Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Counted, Ingester, IngesterParts, Ledger, Link,
-        Proposed, Suspects,
+        Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Counted, Ingester,
+        IngesterParts, Ledger, Link, Proposed, Suspects,
     },
     archive::{self, BackedBus},
     bus::SharedBus,
