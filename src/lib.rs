@@ -30,7 +30,7 @@
 //! A part imports only what stands to its right (`tests/tidy.rs` holds it):
 //!
 //! `main → cli → recorded → node → api, actors, config → supervise → collect, archive, table → chain →
-//! bus, store → vitals, disk, health → model, fault`
+//! bus, store → vitals, trace, disk, health → model, fault`
 //!
 //! - [`cli`]: one file a command. [`recorded`]: recorded events, served as Wikimedia serves them.
 //! - [`node`]: wiring, the only place that names every kind of actor; ordered shutdown.
@@ -41,7 +41,7 @@
 //! - [`collect`], [`archive`], [`table`]: the hearts: protocols as plain `async fn`s over the traits
 //!   of bus and store, and pure functions below them. Nothing here knows an actor.
 //! - [`chain`], [`bus`], [`store`]: what they stand on.
-//! - [`vitals`]: every figure an actor counts, named once. [`disk`]: folders that outlive a power cut.
+//! - [`vitals`]: every figure an actor counts, named once. [`trace`]: a sample of the batches, as spans over OTLP. [`disk`]: folders that outlive a power cut.
 //!   [`health`]: what `howdah doctor` finds.
 //!   [`model`], [`fault`]: the nouns.
 //!
@@ -114,6 +114,7 @@ pub mod recorded;
 pub mod store;
 pub mod supervise;
 pub mod table;
+pub mod trace;
 pub mod vitals;
 
 #[cfg(test)]

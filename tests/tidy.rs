@@ -21,7 +21,7 @@ const ORDER: &[&[&str]] = &[
     &["collect", "archive", "table"],
     &["chain"],
     &["bus", "store"],
-    &["vitals", "disk", "health"],
+    &["vitals", "trace", "disk", "health"],
     &["model", "fault", "failpoint"],
 ];
 
@@ -36,6 +36,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("actix_web", &["api"]),
     ("prometheus", &["api"]),
     ("subtle", &["api"]),
+    ("opentelemetry", &["trace"]),
+    ("opentelemetry_sdk", &["trace"]),
+    ("opentelemetry_otlp", &["trace"]),
     ("sd_notify", &["node"]),
     ("parquet", &["table"]),
     ("clap", &["cli"]),

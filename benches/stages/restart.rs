@@ -8,6 +8,7 @@ use howdah::{
     config::{Pipeline, StageKind},
     node::Node,
     recorded::{self, Feed, Layout, Options},
+    trace::Tracer,
     vitals::Vitals,
 };
 use tokio::{net::TcpListener, time::Instant};
@@ -34,7 +35,7 @@ pub async fn restart(events: &[u8], state: &Path, of: impl FnOnce(&str) -> Pipel
         }
     }
     let begun = Instant::now();
-    let node = Node::start(vec![pipeline], state).await.unwrap();
+    let node = Node::start(vec![pipeline], state, &Tracer::default()).await.unwrap();
     println!("restarts, at {SPEED} events a second");
     for actor in node.actors() {
         moved(actor, 0).await;

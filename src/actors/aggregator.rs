@@ -35,6 +35,7 @@ use crate::{
     store::SharedStore,
     supervise::{Delivery, Life},
     table::{Committer, Lane, LaneId, Outcome, Proposal, Settings, Taken},
+    trace::Tracer,
 };
 
 /// How often the aggregator looks whether a commit is due.
@@ -57,6 +58,8 @@ pub struct AggregatorParts {
     pub suspects: Suspects,
     /// The commits its lives have under way.
     pub proposed: Proposed,
+    /// Goes on with traces.
+    pub tracer: Tracer,
 }
 
 /// See the module's text.
@@ -169,7 +172,15 @@ impl Aggregator {
         if let Some(before) = self.slots.remove(&partition) {
             ctx.cancel_future(before.reader);
         }
-        let reading = feed(self.parts.bus.clone(), topic, partition, lane.at(), assignment, self.life.clone());
+        let reading = feed(
+            self.parts.bus.clone(),
+            topic,
+            partition,
+            lane.at(),
+            assignment,
+            self.parts.tracer.is_on(),
+            self.life.clone(),
+        );
         let reader = ctx.spawn(reading.into_actor(self));
         let slot = Slot { lane, assignment, reader, waiting: VecDeque::new(), last_record: Instant::now(), fresh };
         self.slots.insert(partition, slot);
@@ -206,12 +217,14 @@ impl Aggregator {
             letters::blind(batch, partition, &self.poison);
             for piece in self.parts.suspects.pieces(partition, batch) {
                 let at_work = self.parts.suspects.at_work(partition, &piece);
+                let runs = self.parts.tracer.look(&piece, slot.lane.sealed().next, &*self.parts.clock);
                 let taken = slot.lane.take(&piece);
                 at_work.survived();
                 match taken {
                     Taken::Counted { counts, lost, moments } => {
                         slot.last_record = if counts.total() > 0 { Instant::now() } else { slot.last_record };
-                        slot.fresh.add(Fresh { counts, bytes: piece.weight() as u64, lost, moments });
+                        let runs = runs.into_iter().map(|run| (partition, run)).collect();
+                        slot.fresh.add(Fresh { counts, bytes: piece.weight() as u64, lost, moments, runs });
                     }
                     Taken::Elsewhere => {
                         self.life.vitals.stale_batches.add(1);
@@ -326,7 +339,10 @@ impl Aggregator {
 
     /// Counts what the table holds now and did not before.
     fn count(&self, committer: &Committer) {
-        self.parts.proposed.found(committer.snapshot()).count(&self.life.vitals, self.parts.clock.now());
+        let (table, vitals, now) = (committer.snapshot(), &self.life.vitals, self.parts.clock.now());
+        let committed = self.parts.proposed.found(table);
+        committed.count(vitals, now);
+        committed.end_spans(&self.parts.tracer, vitals, table, now);
     }
 
     fn committed(&mut self, committer: Committer, version: u64, ctx: &mut Context<Self>) {

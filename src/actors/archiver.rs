@@ -22,12 +22,13 @@ use super::{
     assignment::{Drain, TakeBatch, feed, partitions_of},
 };
 use crate::{
-    archive::{Lane, Parts, Published, Settings},
+    archive::{Entry, Lane, Parts, Published, Settings},
     bus::{SharedBus, TopicInfo},
     fault::{Fault, Kind, Result, Retry},
     model::{Batch, Clock, Doubling, Epoch, NodeId, Offset, Partition, Pause, Why},
     store::SharedStore,
     supervise::{Delivery, Life, WaitGuard},
+    trace::{Taken, Tracer, fact, text},
 };
 
 /// How often open segments are looked at for their age; the age itself is of minutes.
@@ -54,6 +55,8 @@ pub struct ArchiverParts {
     pub suspects: Suspects,
     /// What its lives have counted.
     pub counted: Counted,
+    /// Goes on with traces.
+    pub tracer: Tracer,
 }
 
 /// See the module's text.
@@ -75,6 +78,8 @@ struct Slot {
     assignment: u64,
     reader: Option<SpawnHandle>,
     waiting: VecDeque<Delivery<TakeBatch>>,
+    /// The sampled batches in the open segment.
+    taken: Taken,
     position: Offset,
     failures: u32,
     /// It stands before a record that lives died of, until a person restarts it.
@@ -122,6 +127,7 @@ impl Archiver {
         if let Some(reader) = slot.reader.take() {
             ctx.cancel_future(reader);
         }
+        slot.taken = Taken::default();
         self.life.vitals.stale_batches.add(slot.waiting.drain(..).len() as u64);
         let (failures, life, counted) = (slot.failures, self.life.clone(), self.parts.counted.clone());
         let opening = async move {
@@ -155,7 +161,7 @@ impl Archiver {
         }
         let stale = slot.waiting.drain(..).len() as u64;
         let (position, assignment, bus) = (slot.position, slot.assignment, self.parts.bus.clone());
-        let reading = feed(bus, topic, partition, position, assignment, self.life.clone());
+        let reading = feed(bus, topic, partition, position, assignment, self.parts.tracer.is_on(), self.life.clone());
         let reader = ctx.spawn(reading.into_actor(self));
         self.slots.entry(partition).or_default().reader = Some(reader);
         self.life.vitals.stale_batches.add(stale);
@@ -194,6 +200,9 @@ impl Archiver {
             let (records, bytes) = self.parts.counted.read(partition, batch);
             self.life.vitals.records_in.add(records);
             self.life.vitals.bytes_in.add(bytes);
+            if self.parts.tracer.is_on() {
+                slot.taken.look(batch, batch.from, self.parts.clock.now());
+            }
         }
         let (life, suspects) = (self.life.clone(), self.parts.suspects.clone());
         let step = async move {
@@ -251,7 +260,8 @@ impl Archiver {
         self.settle(partition, ctx);
     }
 
-    fn count_out(&self, partition: Partition, published: &Published) {
+    fn count_out(&mut self, partition: Partition, published: &Published) {
+        let trace = self.end_spans(partition, &published.entry);
         let (vitals, entry) = (&self.life.vitals, &published.entry);
         let is_news = self.parts.counted.archived(partition, entry);
         let ours = entry.node == self.parts.node && entry.epoch == self.parts.epoch;
@@ -262,7 +272,7 @@ impl Archiver {
             return;
         }
         if let Some(file) = &entry.target {
-            tracing::info!(actor = %self.life.id, file, lines = entry.count, bytes = entry.bytes, "archived");
+            tracing::info!(actor = %self.life.id, file, lines = entry.count, bytes = entry.bytes, trace, "archived");
         }
         vitals.latency.observe(&published.moments, self.parts.clock.now());
         vitals.records_out.add(entry.count);
@@ -279,6 +289,23 @@ impl Archiver {
                 Why::Marker | Why::Start | Why::Null => {}
             }
         }
+    }
+
+    /// What was sampled and lies before the entry's end is in the archive; answers with one of the traces.
+    fn end_spans(&mut self, partition: Partition, entry: &Entry) -> Option<String> {
+        let runs = self.slots.get_mut(&partition)?.taken.done(entry.next);
+        let (tracer, now) = (&self.parts.tracer, self.parts.clock.now());
+        for run in &runs {
+            let Some(span) = tracer.take("archive", &self.life.id, &run.context, run.since) else { continue };
+            let facts = [
+                text("messaging.destination.name", self.parts.settings.topic.as_str()),
+                text("messaging.destination.partition.id", &partition.to_string()),
+                fact("messaging.kafka.offset", run.from),
+                fact("messaging.batch.message_count", run.records),
+            ];
+            span.end(now, facts.into_iter().chain(entry.target.as_ref().map(|file| text("file.path", file))));
+        }
+        runs.first().map(|run| run.context.trace())
     }
 
     /// Whether a drain is on and this partition has come to its end.

@@ -50,13 +50,15 @@ pub fn partitions_of(replica: u32, replicas: u32, num_partitions: u32) -> impl I
 }
 
 /// Reads one partition from `from` on and delivers what it reads to `actor`, until it is cancelled
-/// or meets a fault that no repetition mends (which it delivers as well). Records come without headers.
+/// or meets a fault that no repetition mends (which it delivers as well). Records come with headers only
+/// where they are traced.
 pub async fn feed<A>(
     bus: SharedBus,
     topic: TopicInfo,
     partition: Partition,
     from: Offset,
     assignment: u64,
+    traced: bool,
     life: Life<A>,
 ) where
     A: Actor<Context = Context<A>> + Handler<Delivery<TakeBatch>>,
@@ -67,7 +69,9 @@ pub async fn feed<A>(
     let mut asked: Option<Instant> = None;
     loop {
         let opened = bus.reader(&topic, partition, position).await.map(|mut reader| {
-            reader.leave_out_headers();
+            if !traced {
+                reader.leave_out_headers();
+            }
             reader
         });
         let fault = match opened {

@@ -5,7 +5,9 @@
 //! resumes the source after the last event that is on disk. Lost is what was received and not yet
 //! synced: the source sends it again. Invariant: an event is appended only if its id is unknown.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod large;
+
+use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -32,6 +34,7 @@ use crate::{
     fault::{Fault, Kind, Result, Retry},
     model::{Clock, Doubling, Extractor, Incarnation, Millis, NodeId, Pause, Scalar},
     supervise::{Delivery, Life},
+    trace::{Span, Tracer, fact},
 };
 
 /// The folder, in the spool's, of payloads above the size bound.
@@ -56,6 +59,8 @@ pub struct CollectorParts {
     pub link: Link,
     /// What its lives have under way.
     pub ledger: Ledger<Spooling>,
+    /// Begins traces.
+    pub tracer: Tracer,
     /// Wall time, for spool entries and figures.
     pub clock: Arc<dyn Clock>,
 }
@@ -79,6 +84,8 @@ pub struct Collector {
     overlap: Overlap,
     oversized: Option<Oversized>,
     sync_planned: bool,
+    /// Sampled batches that are appended and not durable, each with its number of events.
+    spans: Vec<(u64, Span)>,
     filling: Filling,
     stream: Option<SpawnHandle>,
     ending: Option<oneshot::Sender<()>>,
@@ -111,6 +118,7 @@ impl Collector {
             overlap: Overlap::default(),
             oversized: None,
             sync_planned: false,
+            spans: Vec::new(),
             filling: Filling::default(),
             stream: None,
             ending: None,
@@ -122,6 +130,7 @@ impl Collector {
     fn open(&mut self, ctx: &mut Context<Self>) {
         self.writer = None;
         self.oversized = None;
+        self.spans.clear();
         if let Some(stream) = self.stream.take() {
             ctx.cancel_future(stream);
         }
@@ -166,6 +175,7 @@ impl Collector {
             tracing::warn!(actor = %self.life.id, count, ?some, "files that are no events of the spool are left alone");
         }
         self.count(self.parts.ledger.found(self.life.incarnation, recovered.next));
+        self.parts.link.traced.cut(recovered.next);
         self.writer = Some(writer);
         self.seen = seen;
         // The spool knows better than the bus how far the source was read; without either, the
@@ -258,6 +268,11 @@ impl Collector {
             is_letter: entry.kind == spool::Kind::Letter,
         };
         self.parts.ledger.begin(self.life.incarnation, (writer.next() + 1..).zip(entries.iter().map(spooling)));
+        if let Some(span) = self.parts.tracer.begin("collect", &self.life.id, entries[0].received) {
+            let end = writer.next() + entries.len() as u64;
+            self.parts.link.traced.put(writer.next()..end, span.context());
+            self.spans.push((entries.len() as u64, span));
+        }
         let life = self.life.clone();
         let appending = async move {
             let entries = Arc::new(entries);
@@ -334,6 +349,7 @@ impl Collector {
                 cross("spool.synced");
                 collector.writer = Some(writer);
                 collector.count(collector.parts.ledger.reached(next));
+                collector.end_spans();
                 collector.failures = 0;
                 collector.life.vitals.commits.add(1);
                 collector.life.vitals.last_success.set(collector.parts.clock.now());
@@ -343,6 +359,13 @@ impl Collector {
             }
             Err(fault) => collector.failed(&fault, ctx),
         }));
+    }
+
+    /// What was sampled is durable.
+    fn end_spans(&mut self) {
+        for (number, span) in self.spans.drain(..) {
+            span.end(self.parts.clock.now(), [fact("messaging.batch.message_count", number)]);
+        }
     }
 
     /// While an append waits for room this does not come, and the spool stays full.
@@ -358,48 +381,6 @@ impl Collector {
             ctx.cancel_future(stream);
         }
         self.sync(ctx);
-    }
-
-    /// An event above the size bound, piece by piece into a file of its own.
-    fn take_part(&mut self, part: Bytes, ctx: &mut Context<Self>) {
-        let folder = self.oversized_folder();
-        let so_far = self.oversized.take();
-        let writing = blocking(move || {
-            let mut file = match so_far {
-                Some(file) => file,
-                None => Oversized::begin(&folder)?,
-            };
-            file.append(&part)?;
-            Ok(file)
-        });
-        ctx.wait(writing.into_actor(self).map(|written, collector, ctx| match written {
-            Ok(file) => collector.oversized = Some(file),
-            Err(fault) => collector.failed(&fault, ctx),
-        }));
-    }
-
-    fn end_oversized(&mut self, token: Bytes, ctx: &mut Context<Self>) {
-        let Some(file) = self.oversized.take() else { return };
-        ctx.wait(blocking(move || file.end()).into_actor(self).map(move |kept, collector, ctx| match kept {
-            Ok(kept) => {
-                let (now, source) = (collector.parts.clock.now(), collector.parts.source.clone());
-                let new = collector.seen.insert(Id::of(&kept.id), now);
-                if collector.overlap.observe(!new) {
-                    collector.possible_gap(UNPROVEN);
-                }
-                collector.life.vitals.records_in.add(1);
-                match kept.entry(&source, token, now) {
-                    Ok(entry) if new => collector.append(vec![entry], ctx),
-                    Ok(_) => collector.life.vitals.duplicates.add(1),
-                    Err(fault) => collector.failed(&fault, ctx),
-                }
-            }
-            Err(fault) => collector.failed(&fault, ctx),
-        }));
-    }
-
-    fn oversized_folder(&self) -> PathBuf {
-        self.parts.settings.spool.path.join(OVERSIZED)
     }
 }
 

@@ -4,7 +4,7 @@
 //! the spool is read again from where the bus says. Invariant: it sends only the batch that begins
 //! where it stands. A fence is final: it stops, and never opens the producer again by itself.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -27,6 +27,7 @@ use crate::{
     fault::{Fault, Result, Retry},
     model::{Clock, Doubling, Millis, Pause, Sequence},
     supervise::{Delivery, Life},
+    trace::{Span, Tracer, fact, text},
     vitals::Moments,
 };
 
@@ -48,6 +49,8 @@ pub struct IngesterParts {
     pub link: Link,
     /// What its lives have under way.
     pub ledger: Ledger<Sending>,
+    /// Goes on with traces.
+    pub tracer: Tracer,
     /// Wall time, for the figures and the first mark.
     pub clock: Arc<dyn Clock>,
 }
@@ -218,7 +221,7 @@ impl Ingester {
                 Some(TakeSpooled { events: Ok(events), received, .. }) => {
                     let end = events.last().map(|event| (event.sequence() + 1, Sending::of(&events, received)));
                     parts.ledger.begin(life.incarnation, end);
-                    ingest.send(&events).await
+                    send(&mut ingest, &events, &life, &parts).await
                 }
                 Some(TakeSpooled { events: Err(fault), .. }) => Err(fault),
                 None => prove(&mut ingest, &parts).await,
@@ -337,6 +340,40 @@ async fn answer(
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Sends; what is sampled goes on with its trace.
+async fn send(ingest: &mut Ingest, events: &[Spooled], life: &Life<Ingester>, parts: &IngesterParts) -> Result<()> {
+    let spans = spans(events, life, parts);
+    let headers = spans.iter().map(|(entries, span)| (entries.clone(), span.context().header()));
+    ingest.trace(headers.collect());
+    let sent = ingest.send(events).await;
+    let now = parts.clock.now();
+    for (entries, span) in spans {
+        let number = entries.end - entries.start;
+        match &sent {
+            Ok(()) => span.end(
+                now,
+                [
+                    text("messaging.destination.name", parts.settings.topic.as_str()),
+                    fact("messaging.batch.message_count", number),
+                ],
+            ),
+            Err(fault) => span.fail(fault, now),
+        }
+    }
+    sent
+}
+
+/// A span for each sampled batch that has a part in these events, with the sequences of that.
+fn spans(events: &[Spooled], life: &Life<Ingester>, parts: &IngesterParts) -> Vec<(Range<Sequence>, Span)> {
+    let (Some(first), Some(last), true) = (events.first(), events.last(), parts.tracer.is_on()) else {
+        return Vec::new();
+    };
+    let runs = parts.link.traced.within(&(first.sequence()..last.sequence() + 1)).into_iter();
+    let now = parts.clock.now();
+    let begin = |(entries, under)| Some((entries, parts.tracer.send("ingest", &life.id, &under, now)?));
+    runs.filter_map(begin).collect()
 }
 
 /// Reads back, and lets the spool forget what was seen on the bus.

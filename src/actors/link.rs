@@ -20,6 +20,7 @@ use crate::{
         spool::{self, Place},
     },
     model::{Incarnation, Millis, Sequence},
+    trace::Handed,
 };
 
 /// What the ingester answers.
@@ -46,6 +47,8 @@ pub struct Link {
     pub spool: spool::Link,
     /// What the ingester's lives hold of the source.
     pub claim: Claim,
+    /// The sampled batches in the spool.
+    pub traced: Handed,
     question: watch::Sender<u64>,
     owned: watch::Sender<(Incarnation, Option<Owned>)>,
 }
@@ -55,6 +58,7 @@ impl Default for Link {
         Self {
             spool: spool::Link::new(),
             claim: Claim::default(),
+            traced: Handed::default(),
             question: watch::Sender::new(0),
             owned: watch::Sender::new((Incarnation(0), None)),
         }

@@ -22,6 +22,7 @@ use crate::{
     fault::{Fault, Result},
     node::{self, End, Node},
     recorded::{self, Feed, Layout, Options},
+    trace::Tracer,
 };
 
 const EVENTS: &[u8] = include_bytes!("../../data/recentchange-2015-09-12.ndjson.gz");
@@ -135,7 +136,7 @@ fn count(pipelines: &[Pipeline]) -> u32 {
 
 /// Runs the pipelines and draws them until the time is over or a person ends it.
 async fn watch(pipelines: Vec<Pipeline>, state: &Path, time: Option<Duration>) -> Result<End> {
-    let node = Node::start(pipelines, state).await?;
+    let node = Node::start(pipelines, state, &Tracer::default()).await?;
     let (mut orders, mut screen) = (typed(), Screen::new());
     let ends_at = time.map(|time| Instant::now() + time);
     let mut tick = tokio::time::interval(DRAW);

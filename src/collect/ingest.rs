@@ -26,7 +26,7 @@ use crate::{
     bus::{Outgoing, Producer, SharedBus, TopicInfo, letters::DeadLetter, read_range},
     failpoint::{cross, rare},
     fault::{Effect, Fault, Kind, Result},
-    model::{ActorId, Epoch, Millis, Offset, Sequence, TopicName},
+    model::{ActorId, Epoch, Header, Millis, Offset, Sequence, TopicName},
 };
 
 /// What an ingester is made of.
@@ -110,6 +110,8 @@ pub struct Ingest {
     position: Position,
     handover: Handover,
     letters: TopicInfo,
+    /// Which of the next events are traced, and what they bear.
+    traced: Vec<(Range<Sequence>, Header)>,
     /// The last sequence that is on the bus at each place.
     done: BTreeMap<Target, Sequence>,
     /// Where sent records stand that were not read back yet.
@@ -194,6 +196,7 @@ impl Ingest {
             marks: Marks::new(parts.spool),
             producer,
             handover,
+            traced: Vec::new(),
             done,
             unproven: BTreeMap::new(),
             proven,
@@ -233,6 +236,11 @@ impl Ingest {
         self.proven
     }
 
+    /// Gives the records of these entries one more header when they are sent; until the next call.
+    pub fn trace(&mut self, entries: Vec<(Range<Sequence>, Header)>) {
+        self.traced = entries;
+    }
+
     /// Puts these events (which begin where it stands) and the new position onto the bus, in one
     /// transaction.
     ///
@@ -253,12 +261,15 @@ impl Ingest {
             let (target, record) = match event {
                 Spooled::Event { sequence, id, value, .. } => {
                     let (key, partition) = self.router.route(value);
+                    let mut headers = Vec::from(self.marks.of(*sequence, id));
+                    let traced = self.traced.iter().find(|(entries, _)| entries.contains(sequence));
+                    headers.extend(traced.map(|(_, header)| header.clone()));
                     let record = Outgoing {
                         topic: self.topic.name.clone(),
                         partition,
                         key: Some(key),
                         value: Some(value.clone()),
-                        headers: self.marks.of(*sequence, id).into(),
+                        headers,
                     };
                     (Target::Partition(partition), record)
                 }

@@ -6,22 +6,29 @@ use super::complaint::quoted;
 use crate::{
     api,
     fault::{Fault, Result},
+    trace,
 };
 
 /// Where the API listens when nobody says so.
 pub const LISTEN: &str = "127.0.0.1:7070";
 
+/// The share of the received batches that is traced when nobody says so.
+const TRACED: f64 = 0.01;
+
 /// What a node is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NodeSettings {
     /// How it is seen and steered; `None`: not at all.
     pub api: Option<api::Settings>,
     /// The folder of what outlives the process, beside spools and pipelines: what people want of actors.
     pub state: PathBuf,
+    /// Where a sample of the batches is traced to; `None`: nowhere.
+    pub traces: Option<trace::Settings>,
 }
 
 /// Reads `HOWDAH_LISTEN` (an address and port, or `off`), `HOWDAH_TOKEN_FILE`, `HOWDAH_TLS_CERT`,
-/// `HOWDAH_TLS_KEY` and `HOWDAH_STATE` (else the folder `node` in `HOWDAH_DATA`).
+/// `HOWDAH_TLS_KEY` and `HOWDAH_STATE` (else the folder `node` in `HOWDAH_DATA`); and of OpenTelemetry's own
+/// `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_TRACES_SAMPLER_ARG`.
 ///
 /// # Errors
 /// `User`: one of them cannot be used.
@@ -48,7 +55,26 @@ pub fn node(env: &dyn Fn(&str) -> Option<String>) -> Result<NodeSettings> {
         })?;
         Some(api::Settings { listen, token_file: file("HOWDAH_TOKEN_FILE"), tls })
     };
-    Ok(NodeSettings { api, state: file("HOWDAH_STATE").unwrap_or_else(|| data.join("node")) })
+    let state = file("HOWDAH_STATE").unwrap_or_else(|| data.join("node"));
+    Ok(NodeSettings { api, state, traces: traces(&set)? })
+}
+
+/// Where traces go, by the names that every program has for it; see
+/// <https://opentelemetry.io/docs/specs/otel/protocol/exporter/>.
+fn traces(set: &dyn Fn(&str) -> Option<String>) -> Result<Option<trace::Settings>> {
+    let base = set("OTEL_EXPORTER_OTLP_ENDPOINT").map(|base| format!("{}/v1/traces", base.trim_end_matches('/')));
+    let Some(endpoint) = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or(base) else { return Ok(None) };
+    if !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+        let text = "OTEL_EXPORTER_OTLP_ENDPOINT: allowed: an address as http://collector:4318 (OTLP over HTTP)";
+        return Err(Fault::user(text));
+    }
+    let ratio = match set("OTEL_TRACES_SAMPLER_ARG") {
+        None => TRACED,
+        Some(text) => text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio)).ok_or_else(|| {
+            Fault::user(format!("OTEL_TRACES_SAMPLER_ARG={}: allowed: a share from 0 to 1, as {TRACED}", quoted(&text)))
+        })?,
+    };
+    Ok(Some(trace::Settings { endpoint, ratio }))
 }
 
 #[cfg(test)]
@@ -63,7 +89,7 @@ mod tests {
     fn without_a_word_it_listens_on_this_machine() {
         let settings = read(&[("HOWDAH_LISTEN", "")]).unwrap();
         let api = api::Settings { listen: "127.0.0.1:7070".parse().unwrap(), token_file: None, tls: None };
-        assert_eq!(settings, NodeSettings { api: Some(api), state: "./howdah-data/node".into() });
+        assert_eq!(settings, NodeSettings { api: Some(api), state: "./howdah-data/node".into(), traces: None });
     }
 
     #[test]
@@ -77,9 +103,19 @@ mod tests {
         ]);
         let tls = Some(("/c".into(), "/k".into()));
         let api = api::Settings { listen: "[::]:80".parse().unwrap(), token_file: Some("/t".into()), tls };
-        assert_eq!(settings.unwrap(), NodeSettings { api: Some(api), state: "/d/node".into() });
+        assert_eq!(settings.unwrap(), NodeSettings { api: Some(api), state: "/d/node".into(), traces: None });
         let off = read(&[("HOWDAH_LISTEN", "off"), ("HOWDAH_STATE", "/s")]).unwrap();
-        assert_eq!(off, NodeSettings { api: None, state: "/s".into() });
+        assert_eq!(off, NodeSettings { api: None, state: "/s".into(), traces: None });
+    }
+
+    #[test]
+    fn traces_go_where_every_program_would_send_them() {
+        let traces = |variables: &[(&str, &str)]| read(variables).unwrap().traces;
+        let settings = |endpoint: &str, ratio| Some(trace::Settings { endpoint: endpoint.to_owned(), ratio });
+        let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/");
+        assert_eq!(traces(&[base]), settings("http://c:4318/v1/traces", 0.01));
+        let own = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://d/spans");
+        assert_eq!(traces(&[base, own, ("OTEL_TRACES_SAMPLER_ARG", "1")]), settings("https://d/spans", 1.0));
     }
 
     #[test]
@@ -89,6 +125,8 @@ mod tests {
             (&[("HOWDAH_LISTEN", "localhost:7070")], "allowed: an address"),
             (&[("HOWDAH_TLS_CERT", "/c")], "TLS needs both"),
             (&[("HOWDAH_TLS_KEY", "/k")], "TLS needs both"),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")], "http://collector:4318"),
+            (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"), ("OTEL_TRACES_SAMPLER_ARG", "1.5")], "a share from 0 to 1"),
         ] {
             let fault = read(variables).unwrap_err();
             assert!(fault.message.contains(said), "{fault}");

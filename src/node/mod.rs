@@ -42,12 +42,16 @@ use crate::{
     fault::{Fault, Result},
     model::{ActorId, Offset, Partition, SystemClock, TopicName},
     supervise::{Delivery, Gone, Ref, Root, Supervisor},
+    trace::Tracer,
     vitals::Vitals,
 };
 
 /// How long each step of an ordered end may take: together under the 30 seconds that people and
 /// service managers wait.
 const STEP: Duration = Duration::from_secs(9);
+
+/// How long the last spans may take on their way out.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 
 /// How long the actors may take to stop when everything is drained.
 const STOP: Duration = Duration::from_secs(2);
@@ -84,12 +88,12 @@ struct Running {
 
 impl Node {
     /// Opens bus and store, creates topics, and starts every actor that no person has stopped before; what they
-    /// want is kept in the folder `state`.
+    /// want is kept in the folder `state`; a sample of the batches is traced by `tracer`.
     ///
     /// # Errors
     /// What kept it from starting.
-    pub async fn start(pipelines: Vec<Pipeline>, state: &Path) -> Result<Self> {
-        wiring::start(pipelines, state).await
+    pub async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Tracer) -> Result<Self> {
+        wiring::start(pipelines, state, tracer).await
     }
 
     /// What each actor counts, in the order of a record's life.
@@ -232,7 +236,11 @@ pub fn run(pipelines: Vec<Pipeline>, settings: &NodeSettings) -> Result<End> {
     block_on(async {
         let interrupted = interrupted();
         let bound = settings.api.as_ref().map(Bound::new).transpose()?;
-        let node = Node::start(pipelines, &settings.state).await?;
+        let tracer = match &settings.traces {
+            Some(traces) => Tracer::open(traces, &wiring::host())?,
+            None => Tracer::default(),
+        };
+        let node = Node::start(pipelines, &settings.state, &tracer).await?;
         let api = bound.map(|bound| bound.serve(node.steer(), Arc::new(SystemClock))).transpose()?;
         let url = api.as_ref().map_or_else(|| "off".to_owned(), Api::url);
         tracing::info!(actors = node.actors().len(), api = url, "started");
@@ -247,6 +255,7 @@ pub fn run(pipelines: Vec<Pipeline>, settings: &NodeSettings) -> Result<End> {
         tracing::info!("ending");
         service::ending();
         let end = node.stop().await;
+        tracer.close(LAST_SPANS);
         if let Some(api) = api {
             api.stop().await;
         }

@@ -33,6 +33,7 @@ use crate::{
         policy::{Backoff, Intensity, Strategy, Supervision},
     },
     table::{self, Definition},
+    trace::Tracer,
     vitals::{Hold, Kind, Vitals},
 };
 
@@ -85,10 +86,11 @@ struct Common {
     clock: Arc<dyn Clock>,
     links: HashMap<StageId, Link>,
     wishes: Arc<Wishes>,
+    tracer: Tracer,
 }
 
 /// See [`Node::start`].
-pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path) -> Result<Node> {
+pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Tracer) -> Result<Node> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let wishes = Arc::new(Wishes::open(state)?);
     let spawner = Arc::new(Threads::default());
@@ -139,7 +141,8 @@ pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path) -> Result<Node
         let vitals = Vitals::new(id(&pipeline, "supervisor"), Kind::Supervisor);
         let tree = Tree::new(vitals, pipeline.supervision, spawner.clone(), clock.clone());
         let links = pipeline.stages.iter().map(|stage| (stage.id.clone(), Link::default())).collect();
-        let common = Common { pipeline, node: host(), bus, store, clock: clock.clone(), links, wishes: wishes.clone() };
+        let (node, clock, wishes, tracer) = (host(), clock.clone(), wishes.clone(), tracer.clone());
+        let common = Common { pipeline, node, bus, store, clock, links, wishes, tracer };
         let mut wired = Wired::new(tree);
         common.wire(&mut wired)?;
         // People read from the source on; actors start from the sinks on.
@@ -213,6 +216,7 @@ impl Common {
                         clock: self.clock.clone(),
                         suspects: Suspects::default(),
                         proposed: Proposed::default(),
+                        tracer: self.tracer.clone(),
                     };
                     for replica in (0..stage.replicas).rev() {
                         let own = (Suspects::default(), Proposed::default());
@@ -233,6 +237,7 @@ impl Common {
                         clock: self.clock.clone(),
                         suspects: Suspects::default(),
                         counted: Counted::default(),
+                        tracer: self.tracer.clone(),
                     };
                     for replica in (0..stage.replicas).rev() {
                         let own = (Suspects::default(), Counted::default());
@@ -255,6 +260,7 @@ impl Common {
                     bus: self.bus.clone(),
                     link,
                     ledger: Ledger::default(),
+                    tracer: self.tracer.clone(),
                     clock: self.clock.clone(),
                 };
                 let actor = self.child(wired, stage, 0, move |life| Ingester::new(life, parts.clone()));
@@ -265,8 +271,15 @@ impl Common {
         for stage in &self.pipeline.stages {
             if let StageKind::Collector(_) = &stage.kind {
                 let (link, settings) = self.collector(&stage.id)?;
-                let (source, node, clock) = (self.source(&stage.id), self.node.clone(), self.clock.clone());
-                let parts = CollectorParts { settings, source, node, link, ledger: Ledger::default(), clock };
+                let parts = CollectorParts {
+                    settings,
+                    source: self.source(&stage.id),
+                    node: self.node.clone(),
+                    link,
+                    ledger: Ledger::default(),
+                    tracer: self.tracer.clone(),
+                    clock: self.clock.clone(),
+                };
                 let actor = self.child(wired, stage, 0, move |life| Collector::new(life, parts.clone()));
                 self.hand_over(wired, Lever::new(&actor));
                 wired.collectors.push(actor);
@@ -322,6 +335,6 @@ fn kind_of(stage: &StageKind) -> Kind {
 }
 
 /// What this machine calls itself.
-fn host() -> NodeId {
+pub(super) fn host() -> NodeId {
     NodeId::new(rustix::system::uname().nodename().to_string_lossy().into_owned())
 }

@@ -14,3 +14,4 @@ mod memory;
 mod prometheus;
 mod service;
 mod steer;
+mod traces;

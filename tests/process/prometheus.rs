@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     harness::{Served, finish, listener, make_events, tempdir, wait_for},
-    steer::{Node, TOKEN, start},
+    steer::{TOKEN, start},
 };
 
 /// A Prometheus that scrapes one address each second, ended with its test.

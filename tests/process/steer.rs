@@ -18,14 +18,14 @@ const ARCHIVE: &str = "wikimedia/archive/0";
 pub struct Node {
     pub url: String,
     pub token: String,
-    running: Running,
+    pub running: Running,
 }
 
 pub fn start(folder: &Path, source: &str) -> Node {
     start_with(folder, source, "http", &[])
 }
 
-fn start_with(folder: &Path, source: &str, scheme: &str, variables: &[(&str, &Path)]) -> Node {
+pub fn start_with(folder: &Path, source: &str, scheme: &str, variables: &[(&str, &Path)]) -> Node {
     let port = listener().local_addr().unwrap().port();
     let token = folder.join("token");
     fs::write(&token, format!("{TOKEN}\n")).unwrap();

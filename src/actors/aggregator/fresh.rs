@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    model::Millis,
+    model::{Millis, Partition},
     table::{LaneId, Positions, Sealed, Snapshot, window::Counts},
+    trace::{Run, Tracer, fact, text},
     vitals::{Moments, Vitals},
 };
 
@@ -16,6 +17,8 @@ pub(super) struct Fresh {
     pub(super) bytes: u64,
     pub(super) lost: u64,
     pub(super) moments: Moments,
+    /// The sampled batches among them.
+    pub(super) runs: Vec<(Partition, Run)>,
 }
 
 impl Fresh {
@@ -24,6 +27,7 @@ impl Fresh {
         self.bytes += more.bytes;
         self.lost += more.lost;
         self.moments.append(more.moments);
+        self.runs.extend(more.runs);
     }
 
     /// They are committed.
@@ -39,6 +43,21 @@ impl Fresh {
         if self.lost > 0 {
             vitals.lost.retention.add(self.lost);
             tracing::error!(actor = %vitals.id, lost = self.lost, "records lost: the bus had deleted them before they were counted");
+        }
+    }
+
+    /// They are committed: the traces of what was sampled end.
+    pub(super) fn end_spans(&self, tracer: &Tracer, vitals: &Vitals, table: &Snapshot, now: Millis) {
+        for (partition, run) in &self.runs {
+            let Some(span) = tracer.take("aggregate", &vitals.id, &run.context, run.since) else { continue };
+            let facts = [
+                text("messaging.destination.partition.id", &partition.to_string()),
+                fact("messaging.kafka.offset", run.from),
+                fact("messaging.batch.message_count", run.records),
+                fact("howdah.table.version", table.version()),
+            ];
+            span.end(now, facts);
+            tracing::debug!(actor = %vitals.id, trace = run.context.trace(), version = table.version(), "sampled records are in the table");
         }
     }
 }

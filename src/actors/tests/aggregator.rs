@@ -33,6 +33,7 @@ pub(super) fn parts(settings: table::Settings, bus: SharedBus, store: &Arc<Watch
         clock,
         suspects,
         proposed: Proposed::default(),
+        tracer: Tracer::default(),
     }
 }
 

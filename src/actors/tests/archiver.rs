@@ -37,6 +37,7 @@ async fn parts_on(folder: &Path, store: Arc<Watched>, num_records: u64) -> (Arch
         clock: Arc::new(SystemClock),
         suspects: Suspects::default(),
         counted: Counted::default(),
+        tracer: Tracer::default(),
     };
     (parts, store)
 }

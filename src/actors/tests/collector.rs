@@ -58,6 +58,7 @@ pub(super) fn house_of(
         node: "n".into(),
         link,
         ledger: Ledger::default(),
+        tracer: Tracer::default(),
         clock,
     };
     let ingester = child(&mut tree, "ingest", move |life| Ingester::new(life, sends.clone()));

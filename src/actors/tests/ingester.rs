@@ -61,6 +61,7 @@ pub(super) fn parts(settings: &collect::Settings, bus: SharedBus, link: Link) ->
         bus,
         link,
         ledger: Ledger::default(),
+        tracer: Tracer::default(),
         clock: Arc::new(SystemClock),
     }
 }

@@ -35,6 +35,7 @@ use crate::{
         Here, Ref, Root, Spawner, Spec, Threads, Tree,
         policy::{Backoff, Intensity, Policy, StageSupervision, Strategy, Supervision},
     },
+    trace::Tracer,
 };
 
 const MAILBOX: usize = 4;
