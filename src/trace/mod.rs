@@ -9,6 +9,7 @@
 //!
 //! Sampled is a received batch as a whole: the decision falls once, at the collector.
 
+mod export;
 mod runs;
 
 use std::{
@@ -29,10 +30,11 @@ use opentelemetry_sdk::{
     trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider, Span as SdkSpan},
 };
 
+use self::export::Telling;
 pub use self::runs::{Handed, Run, Taken};
 use crate::{
     fault::{Fault, Result},
-    model::{ActorId, Batch, Clock, Header, Millis, NodeId, Offset, Record},
+    model::{ActorId, Batch, Clock, Header, Millis, NodeId, Offset, Record, without_secrets},
 };
 
 /// The header of a record that bears where its trace goes on.
@@ -72,7 +74,9 @@ impl Tracer {
         let exporter = SpanExporter::builder().with_http().with_endpoint(&settings.endpoint).build();
         let exporter = exporter.map_err(|error| Fault::user(format!("traces to {}: {error}", settings.endpoint)))?;
         let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
-        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
+        let processor = BatchSpanProcessor::builder(Telling::new(exporter, &without_secrets(&settings.endpoint)))
+            .with_batch_config(config)
+            .build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.ratio))))
