@@ -12,6 +12,7 @@ mod help;
 mod main_job;
 mod memory;
 mod prometheus;
+mod restarts;
 mod service;
 mod steer;
 mod traces;
