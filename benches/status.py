@@ -40,9 +40,9 @@ def ask(connection: http.client.HTTPConnection, page: str) -> tuple[float, str]:
 
 def look(what: str, seconds: float, is_so: Callable[[str], bool] = lambda _: True) -> bool:
     """Asks for so long, once `is_so` of the metrics, and says how it was."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
     until = time.monotonic() + 120
     while True:
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
         try:
             if is_so(ask(connection, "/metrics")[1]):
                 break

@@ -89,6 +89,8 @@ pub struct Collector {
     filling: Filling,
     stream: Option<SpawnHandle>,
     ending: Option<oneshot::Sender<()>>,
+    /// It was told to end: the source is opened no more.
+    is_over: bool,
     failures: u32,
 }
 
@@ -122,6 +124,7 @@ impl Collector {
             filling: Filling::default(),
             stream: None,
             ending: None,
+            is_over: false,
             failures: 0,
         }
     }
@@ -188,12 +191,12 @@ impl Collector {
             // Half of them, for those that count twice because they came twice.
             known_for: self.parts.settings.dedupe_ids as u64 / 2,
         };
+        if self.is_over {
+            return;
+        }
         let Source::Sse(settings) = &self.parts.settings.source;
         match Stream::new(settings, resume) {
-            Ok(stream) if self.ending.is_none() => {
-                self.stream = Some(ctx.spawn(listen(self.life.clone(), stream).into_actor(self)));
-            }
-            Ok(_) => self.finish(ctx),
+            Ok(stream) => self.stream = Some(ctx.spawn(listen(self.life.clone(), stream).into_actor(self))),
             Err(fault) => self.failed(&fault, ctx),
         }
     }
@@ -459,10 +462,16 @@ impl Handler<Delivery<EndCollecting>> for Collector {
     type Result = ();
 
     fn handle(&mut self, delivery: Delivery<EndCollecting>, ctx: &mut Context<Self>) {
-        self.ending = Some(delivery.message.done);
-        if self.writer.is_some() {
-            self.finish(ctx);
+        let done = delivery.message.done;
+        self.is_over = true;
+        // While the spool or the source is being opened nothing has come that is to be made durable. Who waits
+        // there for an ingester that a person has stopped would wait for ever.
+        if self.writer.is_none() {
+            let _ = done.send(());
+            return;
         }
+        self.ending = Some(done);
+        self.finish(ctx);
     }
 }
 

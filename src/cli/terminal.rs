@@ -56,10 +56,11 @@ pub fn write_error(line: fmt::Arguments<'_>) {
 /// # Errors
 /// What is wrong with the filter.
 pub fn log(filter: &str, json: bool, quiet: bool) -> Result<(), String> {
-    // What the web server says of its own start and end is said once, by the node.
+    // The start of the web server is said once, by the node; and a client's broken request, which is answered, is
+    // nobody's error here.
     let filter = match filter {
         "info" if quiet => "error",
-        "info" => "info,actix_server=warn",
+        "info" => "info,actix_server=warn,actix_http=off",
         other => other,
     };
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter:?}: {error}"))?;

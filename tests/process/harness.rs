@@ -261,7 +261,7 @@ pub fn records(data: &Path, topic: &str) -> Vec<Record> {
     })
 }
 
-static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+pub static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     let made = Command::new(repository("tests/judge/setup.sh")).stderr(Stdio::inherit()).output().unwrap();
     assert!(made.status.success(), "tests/judge/setup.sh failed");
     PathBuf::from(String::from_utf8(made.stdout).unwrap().trim_end())

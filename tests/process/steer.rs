@@ -140,6 +140,20 @@ fn orders_from_elsewhere_take_effect_and_nothing_is_lost_by_them() {
     judge_table(&events, &data, &[]);
 }
 
+/// A collector that waits for an ingester has nothing in its hands.
+#[test]
+fn a_node_whose_ingester_was_stopped_ends_in_order() {
+    let folder = tempdir();
+    let served = Served::start(&repository("data/recentchange-2015-09-12.ndjson.gz"), Options::default());
+    let node = start(folder.path(), &served.url);
+    node.says(&["stop", "wikimedia/ingest/0"]);
+    node.says(&["restart", "wikimedia/collect/0"]);
+    node.awaits("wikimedia/collect/0", "its wait", |actor| {
+        actor["waiting_on"].to_string().contains("the ingester to own the source")
+    });
+    node.running.terminate_in_order();
+}
+
 #[test]
 fn who_may_not_or_asks_for_what_is_not_there_is_told() {
     let folder = tempdir();
