@@ -69,7 +69,8 @@ pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_howdah"));
     command.args(arguments).stdin(Stdio::null());
     let environment = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    let ours = |name: &String| ["HOWDAH_", "KAFKA_", "HDFS_", "HADOOP_"].iter().any(|start| name.starts_with(start));
+    let ours =
+        |name: &String| ["HOWDAH_", "KAFKA_", "HDFS_", "HADOOP_", "OTEL_"].iter().any(|start| name.starts_with(start));
     for name in environment.filter(ours) {
         command.env_remove(name);
     }

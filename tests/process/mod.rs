@@ -14,6 +14,7 @@ mod main_job;
 mod memory;
 mod prometheus;
 mod restarts;
+mod secrets;
 mod service;
 mod steer;
 mod traces;
