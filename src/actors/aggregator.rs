@@ -353,6 +353,8 @@ impl Aggregator {
         let watermark = |slot: &Slot| committer.snapshot().positions(slot.lane.id()).and_then(|p| p.watermark);
         vitals.watermark.set(self.slots.values().map(watermark).min().flatten().unwrap_or(0));
         tracing::debug!(actor = %self.life.id, version, "table committed");
+        let open: usize = self.slots.values().map(|slot| slot.lane.num_open()).sum();
+        vitals.open_windows.set(i64::try_from(open).unwrap_or(i64::MAX));
         self.life.progress();
         self.failures = 0;
         self.committer = Some(committer);

@@ -6,19 +6,20 @@
 //! synced: the source sends it again. Invariant: an event is appended only if its id is unknown.
 
 mod large;
+mod opening;
 
 use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
+use self::opening::{known_to_spool, open_spool};
 use super::{
     blocking,
     ledger::Ledger,
     link::{Link, Owned},
-    oversized::{self, Oversized},
+    oversized::Oversized,
 };
 use crate::{
     collect::{
@@ -32,7 +33,7 @@ use crate::{
     },
     failpoint::cross,
     fault::{Fault, Kind, Result, Retry},
-    model::{Clock, Doubling, Extractor, Incarnation, Millis, NodeId, Pause, Scalar},
+    model::{Clock, Doubling, Extractor, NodeId, Pause, Scalar},
     supervise::{Delivery, Life},
     trace::{Span, Tracer, fact},
 };
@@ -385,35 +386,6 @@ impl Collector {
         }
         self.sync(ctx);
     }
-}
-
-async fn open_spool(parts: &CollectorParts, life: Incarnation) -> Result<(Writer, Recovered)> {
-    let parts = parts.clone();
-    blocking(move || {
-        let incarnation = Uuid::new_v4();
-        let owner = spool::Owner { source: parts.source.clone(), node: parts.node.clone(), incarnation, life };
-        let opened = Writer::open(&parts.settings.spool, &owner, &parts.link.spool, parts.clock.clone())?;
-        // What was begun before is nobody's, now that nobody before may go on.
-        oversized::clear(&parts.settings.spool.path.join(OVERSIZED))?;
-        Ok(opened)
-    })
-    .await
-}
-
-/// The ids in the spool with the time each was received, oldest first, as far back as the window wants.
-async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Id, Millis)>> {
-    let parts = parts.clone();
-    blocking(move || {
-        let settings = &parts.settings;
-        let window = Millis::try_from(settings.dedupe_window.as_millis()).unwrap_or(Millis::MAX);
-        let since = parts.clock.now().saturating_sub(window);
-        let mut known = Vec::new();
-        spool::recent(&settings.spool.path, &parts.link.spool, since, settings.dedupe_ids as u64, |id, time| {
-            known.push((Id::of(id), time));
-        })?;
-        Ok(known)
-    })
-    .await
 }
 
 /// Reads the source and delivers what comes, for as long as this incarnation lives.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     fault::{Fault, Result},
     model::Millis,
-    vitals::{Connections, Death, Kind, State, Vitals},
+    vitals::{Connections, Death, Kind, Reason, State, Vitals},
 };
 
 use Kind::{Aggregator, Archiver, Collector as Source, Ingester};
@@ -60,6 +60,7 @@ const GAUGES: &[Figure] = &[
     ("abandoned_threads", "Blocked threads that were given up and have not come back.", EVERYBODY, |v| signed(v.abandoned.get())),
     ("lag_records", "Records on the bus, or in the spool, that were not taken yet.", &[Ingester, Archiver, Aggregator], |v| signed(v.lag.get())),
     ("spool_full_in_seconds", "Until the spool is full, at the rate of the last minute; +Inf while it does not fill.", SOURCES, |v| v.spool_full_in.get().map_or(f64::INFINITY, count)),
+    ("open_windows", "Windows that are not final, those of each partition by themselves.", TABLES, |v| signed(v.open_windows.get())),
     ("watermark_timestamp_seconds", "The smallest committed watermark of the partitions; 0 for none.", TABLES, |v| seconds(v.watermark.get())),
     ("final_until_timestamp_seconds", "Before it every hour of the table is final; 0 for none.", TABLES, |v| seconds(v.final_until.get())),
 ];
@@ -116,9 +117,10 @@ fn of_actors(steer: &dyn Steer, now: Millis) -> Vec<MetricFamily> {
     let help = "How old the last record is that was read, where there are more; else 0.";
     families.push(family("lag_seconds", help, MetricType::GAUGE, lags.collect()));
     let lost = readers().flat_map(|vitals| {
-        let reasons = [("retention", &vitals.lost.retention), ("missing", &vitals.lost.missing)];
-        reasons
-            .map(|(reason, lost)| metric(MetricType::COUNTER, labels(vitals, &[("reason", reason)]), count(lost.get())))
+        Reason::ALL.map(|reason| {
+            let labels = labels(vitals, &[("reason", reason.word())]);
+            metric(MetricType::COUNTER, labels, count(vitals.lost.of(reason)))
+        })
     });
     let help = "Records lost for good: deleted by the bus before they were read, or missing where they should be.";
     families.push(family("lost_records_total", help, MetricType::COUNTER, lost.collect()));

@@ -26,11 +26,14 @@ pub enum Order {
     Resume,
     /// Bring what is open to where readers see it: publish the open segment, commit the open windows.
     Roll,
+    /// Say that a person knows of its losses: they are shown no more.
+    Acknowledge,
 }
 
 impl Order {
     /// All there are.
-    pub const ALL: [Self; 6] = [Self::Restart, Self::Stop, Self::Start, Self::Pause, Self::Resume, Self::Roll];
+    pub const ALL: [Self; 7] =
+        [Self::Restart, Self::Stop, Self::Start, Self::Pause, Self::Resume, Self::Roll, Self::Acknowledge];
 
     /// The word for it, on the command line and in addresses.
     pub fn word(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Order {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Roll => "roll",
+            Self::Acknowledge => "acknowledge",
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     fault::{Fault, Result},
     model::{ActorId, Incarnation, ManualClock, NodeId},
-    vitals::{Connections, Death, Hold, Kind, Moments, State, Vitals, Wish},
+    vitals::{Connections, Death, Hold, Kind, Loss, Moments, Reason, State, Vitals, Wish},
 };
 
 const NOW: i64 = 1_442_018_818_000;
@@ -44,6 +44,8 @@ fn toy() -> Arc<Toy> {
     let archive = &actors[2];
     archive.records_in.add(7);
     archive.lost.retention.add(3);
+    let loss = Loss { reason: Reason::Retention, number: 3, since: NOW - 10, last: NOW };
+    archive.update(|life| life.losses.push(loss));
     archive.last_success.set(NOW);
     archive.lane(4, |lane| (lane.next, lane.end, lane.time) = (10, 15, NOW - 2_500));
     archive.update(|life| {
@@ -183,6 +185,10 @@ async fn an_actor_is_told_as_it_is() {
     let (_, body) = ask(Method::GET, "/api/v1/actors/p/archive/0").await;
     let told: Value = serde_json::from_str(&body).unwrap();
     let time = "2015-09-12T00:46:58.000Z";
+    let loss = json!({
+        "reason": "retention", "number": 3, "since": "2015-09-12T00:46:57.990Z", "last": time,
+        "text": "3 records that the bus had deleted",
+    });
     let expected = json!({
         "id": "p/archive/0", "pipeline": "p", "stage": "archive", "replica": 0, "kind": "archiver",
         "state": "waiting", "waiting_on": "the bus \"k\"\n", "since": time, "incarnation": 3,
@@ -190,7 +196,7 @@ async fn an_actor_is_told_as_it_is() {
         "wish": {"hold": "paused", "by": "anna from 10.0.0.7", "since": time},
         "mailbox": {"depth": 0, "capacity": 0, "waited_ms": 0},
         "in": {"records": 7, "bytes": 0}, "out": {"records": 0, "bytes": 0},
-        "dead_letters": 0, "lost_to_retention": 3, "missing": 0,
+        "dead_letters": 0, "open_windows": 0, "losses": [loss],
         "lag": {"records": 5, "seconds": 2.5}, "offsets": {"4": {"next": 10, "end": 15}},
         "watermark": null, "last_success": time,
     });

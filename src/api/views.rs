@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{Millis, NodeId, Offset, Partition},
-    vitals::{Death, Hold, Kind, State, Vitals, Wish},
+    vitals::{Death, Hold, Kind, Loss, Reason, State, Vitals, Wish},
 };
 
 /// A node.
@@ -90,14 +90,14 @@ pub struct ActorView {
     pub out: AmountView,
     /// Records kept as dead letters.
     pub dead_letters: u64,
-    /// Records lost because the bus had deleted them.
-    pub lost_to_retention: u64,
-    /// Times that bytes which should be there were not.
-    pub missing: u64,
+    /// What was lost for good and nobody has acknowledged.
+    pub losses: Vec<LossView>,
     /// How far it is behind.
     pub lag: LagView,
     /// How far it is with each partition.
     pub offsets: BTreeMap<Partition, OffsetsView>,
+    /// Windows of its table that are not final, those of each partition by themselves.
+    pub open_windows: i64,
     /// The smallest committed watermark of its partitions.
     pub watermark: Option<String>,
     /// When its last durable step was done.
@@ -122,6 +122,28 @@ pub struct WishView {
     pub by: String,
     /// Since when.
     pub since: Option<String>,
+}
+
+/// What was lost for good.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LossView {
+    /// Why.
+    pub reason: Reason,
+    /// How many records; of those that are missing, how many times some were.
+    pub number: u64,
+    /// When that was first noticed.
+    pub since: Option<String>,
+    /// When last.
+    pub last: Option<String>,
+    /// The same, for people.
+    pub text: String,
+}
+
+impl LossView {
+    fn of(loss: &Loss) -> Self {
+        let Loss { reason, number, since, last } = *loss;
+        Self { reason, number, since: time(since), last: time(last), text: loss.to_string() }
+    }
 }
 
 /// A mailbox.
@@ -222,10 +244,10 @@ impl ActorView {
             taken: AmountView { records: vitals.records_in.get(), bytes: vitals.bytes_in.get() },
             out: AmountView { records: vitals.records_out.get(), bytes: vitals.bytes_out.get() },
             dead_letters: vitals.dead_letters.get(),
-            lost_to_retention: vitals.lost.retention.get(),
-            missing: vitals.lost.missing.get(),
+            losses: life.losses.iter().map(LossView::of).collect(),
             lag: LagView { records: vitals.lag.get(), seconds: lag_seconds(vitals, now) },
             offsets: offsets.map(|(p, lane)| (p, OffsetsView { next: lane.next, end: lane.end })).collect(),
+            open_windows: vitals.open_windows.get(),
             watermark: time(vitals.watermark.get()),
             last_success: time(vitals.last_success.get()),
         }

@@ -97,6 +97,8 @@ enum Command {
     Resume(remote::Arguments),
     /// Publish the open segment of an archiver, or commit the open windows of an aggregator
     Roll(remote::Arguments),
+    /// Say that somebody knows what an actor has lost: `status` shows it no more
+    Acknowledge(remote::Arguments),
     /// Look after the topics of a pipeline
     #[command(subcommand)]
     Topics(topics::Command),
@@ -158,6 +160,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Pause(arguments) => remote::order(Order::Pause, &arguments),
         Command::Resume(arguments) => remote::order(Order::Resume, &arguments),
         Command::Roll(arguments) => remote::order(Order::Roll, &arguments),
+        Command::Acknowledge(arguments) => remote::order(Order::Acknowledge, &arguments),
         Command::Topics(command) => topics::run(&command),
         Command::Archive(command) => archive::run(&command),
         Command::DeadLetters(command) => dead_letters::run(&command),

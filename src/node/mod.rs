@@ -7,12 +7,13 @@
 //! take and publish everything that is then on the bus. Each step has a time limit; what was not
 //! reached by then is durable in spool or bus, and the next start goes on from there.
 
+mod kept;
+mod losses;
 mod opening;
 mod outline;
 mod service;
 mod steering;
 mod wiring;
-mod wishes;
 
 use std::{
     collections::BTreeMap,
@@ -248,13 +249,16 @@ pub fn run(pipelines: Vec<Pipeline>, settings: &NodeSettings) -> Result<End> {
         tokio::select! {
             () = interrupted => {}
             () = service::live() => {}
+            () = node.house.watch_losses() => {}
             () = node.gave_up() => {
                 tracing::error!(why = node.last_words(), "supervision gave up");
             }
         }
         tracing::info!("ending");
         service::ending();
+        let house = Arc::clone(&node.house);
         let end = node.stop().await;
+        house.note_losses();
         tracer.close(LAST_SPANS);
         if let Some(api) = api {
             api.stop().await;

@@ -11,7 +11,10 @@ use async_trait::async_trait;
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::oneshot;
 
-use super::wishes::Wishes;
+use super::{
+    kept::{About, Kept},
+    losses::Losses,
+};
 use crate::{
     actors::{Drain, Greet},
     api::{
@@ -22,7 +25,13 @@ use crate::{
     fault::{Fault, Result},
     model::{ActorId, Clock, Incarnation, NodeId},
     supervise::{Delivery, Gone, Ref, Supervisor},
-    vitals::{Hold, State, Vitals, Wish},
+    vitals::{Hold, Loss, State, Vitals, Wish},
+};
+
+/// What people want of actors, other than that they run: who stopped one finds it stopped after a reboot.
+pub(super) const WISHES: About = About {
+    name: "wishes.json",
+    way_out: "what is wanted of actors is not known: mend it, or delete it and all of them run",
 };
 
 /// How long an actor may take to stop by itself before it is dropped.
@@ -114,7 +123,8 @@ pub(super) struct House {
     pub(super) levers: Vec<Lever>,
     pub(super) actors: Vec<Arc<Vitals>>,
     pub(super) buses: Vec<SharedBus>,
-    pub(super) wishes: Arc<Wishes>,
+    pub(super) wishes: Arc<Kept<Wish>>,
+    pub(super) losses: Arc<Losses>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -133,6 +143,18 @@ impl House {
         writing.await.map_err(|error| Fault::internal(error.to_string()))??;
         lever.note(wish.as_ref());
         Ok(())
+    }
+
+    /// Writes down what actors lose, for as long as this is polled.
+    pub(super) async fn watch_losses(&self) {
+        Arc::clone(&self.losses).watch(self.actors.clone()).await;
+    }
+
+    /// Writes down what they lost last. Blocks.
+    pub(super) fn note_losses(&self) {
+        if let Err(fault) = self.losses.note(&self.actors) {
+            tracing::error!(error = %fault, "losses are not written down");
+        }
     }
 
     fn holds(&self, lever: &Lever) -> Option<Hold> {
@@ -215,6 +237,16 @@ impl Steer for House {
                 }
                 roll().await?;
                 done(present().incarnation, "what was open is where readers see it".to_owned())
+            }
+            Order::Acknowledge => {
+                let (losses, vitals) = (Arc::clone(&self.losses), Arc::clone(&lever.vitals));
+                let acknowledging = tokio::task::spawn_blocking(move || losses.acknowledge(&vitals));
+                let known = acknowledging.await.map_err(|error| Fault::internal(error.to_string()))??;
+                if known.is_empty() {
+                    return Err(Fault::user(format!("{actor} has no loss to acknowledge")));
+                }
+                let text = known.iter().map(Loss::to_string).collect::<Vec<_>>().join(", ");
+                done(present().incarnation, format!("acknowledged: {text}"))
             }
         }
     }

@@ -10,10 +10,11 @@ use tokio::sync::watch;
 
 use super::{
     Node, Running,
+    kept::Kept,
+    losses::Losses,
     opening::{open_bus, open_store},
     outline::outline,
-    steering::{House, Lever},
-    wishes::Wishes,
+    steering::{House, Lever, WISHES},
 };
 use crate::{
     actors::{
@@ -34,7 +35,7 @@ use crate::{
     },
     table::{self, Definition},
     trace::Tracer,
-    vitals::{Hold, Kind, Vitals},
+    vitals::{Hold, Kind, Vitals, Wish},
 };
 
 /// What the node's own supervisor does when a pipeline gives up: it starts the pipeline again, a
@@ -85,14 +86,15 @@ struct Common {
     store: SharedStore,
     clock: Arc<dyn Clock>,
     links: HashMap<StageId, Link>,
-    wishes: Arc<Wishes>,
+    wishes: Arc<Kept<Wish>>,
     tracer: Tracer,
 }
 
 /// See [`Node::start`].
 pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Tracer) -> Result<Node> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let wishes = Arc::new(Wishes::open(state)?);
+    let wishes = Arc::new(Kept::open(state, WISHES)?);
+    let losses = Arc::new(Losses::open(state, clock.clone())?);
     let spawner = Arc::new(Threads::default());
     let id =
         |pipeline: &Pipeline, stage: &str| ActorId { pipeline: pipeline.id.clone(), stage: stage.into(), replica: 0 };
@@ -164,6 +166,7 @@ pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Trace
         *words.lock().unwrap_or_else(PoisonError::into_inner) = format!("{who}: {why}");
         said.send_replace(true);
     })?;
+    actors.iter().for_each(|vitals| losses.begin(vitals));
     let house = House {
         node: host(),
         pipelines: outlines,
@@ -172,6 +175,7 @@ pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Trace
         actors,
         buses: buses.into_values().collect(),
         wishes,
+        losses,
         clock,
     };
     Ok(Node { root, pipelines: running, house: Arc::new(house), gave_up, last_words })

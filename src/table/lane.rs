@@ -94,6 +94,11 @@ impl Lane {
         self.windows.is_final(hour)
     }
 
+    /// How many windows it holds that are not final.
+    pub fn num_open(&self) -> usize {
+        self.windows.num_open()
+    }
+
     /// Takes rows of live files in place of the replay; see
     /// [`Committer::restore`](super::Committer::restore).
     pub fn restore(&mut self, hours: Vec<(Hour, Vec<Row>)>) {

@@ -1,6 +1,6 @@
 //! The part of an actor's life that its supervisor writes: what it does, and how it died before.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,53 @@ pub enum Hold {
     Paused,
 }
 
-/// The part of an actor's life that its supervisor writes.
+/// Why records are lost for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The bus deleted them before they were read.
+    Retention,
+    /// Bytes which should be there were not, or were others.
+    Missing,
+}
+
+impl Reason {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Retention, Self::Missing];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// What an actor has lost, until a person acknowledges it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Why.
+    pub reason: Reason,
+    /// How many records; of those that are missing, how many times some were.
+    pub number: u64,
+    /// When that was first noticed, by wall time.
+    pub since: Millis,
+    /// When last.
+    pub last: Millis,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.number;
+        match self.reason {
+            Reason::Retention => write!(f, "{number} records that the bus had deleted"),
+            Reason::Missing => write!(f, "{number} times that bytes were missing"),
+        }
+    }
+}
+
+/// The part of an actor's life that its supervisor writes, and people.
 #[derive(Clone, Debug, Default)]
 pub struct Life {
     /// What it does now.
@@ -114,4 +160,6 @@ pub struct Life {
     pub last_error: Option<(Millis, String)>,
     /// What a person wants of it, unless that it runs.
     pub wish: Option<Wish>,
+    /// What was lost and is not acknowledged.
+    pub losses: Vec<Loss>,
 }

@@ -12,7 +12,7 @@ use std::{
 
 pub use connections::Connections;
 pub use figures::{Counter, Distribution, Forecast, Gauge, Histogram, Moments};
-pub use life::{Death, Hold, Life, State, Wish};
+pub use life::{Death, Hold, Life, Loss, Reason, State, Wish};
 
 use crate::model::{ActorId, Millis, Offset, Partition};
 
@@ -69,6 +69,16 @@ pub struct Lost {
     pub retention: Counter,
     /// Times that bytes which should be there were not, or were others; how many records that is, nobody knows.
     pub missing: Counter,
+}
+
+impl Lost {
+    /// How many by this reason.
+    pub fn of(&self, reason: Reason) -> u64 {
+        match reason {
+            Reason::Retention => self.retention.get(),
+            Reason::Missing => self.missing.get(),
+        }
+    }
 }
 
 /// Everything an actor counts; shared with whoever looks.
@@ -128,6 +138,8 @@ pub struct Vitals {
     pub spool_full_in: Forecast,
     /// The smallest committed watermark of its partitions, ms since 1970; 0 for none.
     pub watermark: Gauge,
+    /// Windows that are not final, those of each partition by themselves.
+    pub open_windows: Gauge,
     /// The time before which every hour of the table is final, ms since 1970; 0 for none yet.
     pub final_until: Gauge,
     /// Hours brought to where plain readers of the table see them.
@@ -169,6 +181,7 @@ impl Vitals {
             lag: Gauge::default(),
             spool_full_in: Forecast::default(),
             watermark: Gauge::default(),
+            open_windows: Gauge::default(),
             final_until: Gauge::default(),
             final_hours: Counter::default(),
             deleted_files: Counter::default(),

@@ -140,6 +140,27 @@ fn orders_from_elsewhere_take_effect_and_nothing_is_lost_by_them() {
     judge_table(&events, &data, &[]);
 }
 
+/// What an earlier process has lost is shown until somebody knows of it.
+#[test]
+fn a_loss_is_shown_until_it_is_acknowledged() {
+    let folder = tempdir();
+    let kept = folder.path().join("data/node/losses.json");
+    fs::create_dir_all(kept.parent().unwrap()).unwrap();
+    let losses = r#"[{"reason":"retention","number":7,"since":1442052000000,"last":1442052000000}]"#;
+    fs::write(&kept, format!(r#"{{"format":1,"actors":{{"{ARCHIVE}":{losses}}}}}"#)).unwrap();
+    let served = Served::start(&repository("data/recentchange-2015-09-12.ndjson.gz"), Options::default());
+    let node = start(folder.path(), &served.url);
+    let (code, out, _) = finish(&mut node.asking(&["status"]));
+    assert!(code == 4 && out.contains("has lost 7 records that the bus had deleted"), "{code} {out}");
+    assert_eq!(node.actor(ARCHIVE)["losses"][0]["since"], "2015-09-12T10:00:00.000Z");
+    let said = node.says(&["acknowledge", ARCHIVE]);
+    assert!(said.contains("acknowledged: 7 records that the bus had deleted"), "{said}");
+    assert_eq!(node.actor(ARCHIVE)["losses"], serde_json::json!([]));
+    assert!(!fs::read_to_string(&kept).unwrap().contains("retention"));
+    let (code, _, err) = finish(&mut node.asking(&["acknowledge", ARCHIVE]));
+    assert!(code == 1 && err.contains("has no loss to acknowledge"), "{code} {err}");
+}
+
 /// A collector that waits for an ingester has nothing in its hands.
 #[test]
 fn a_node_whose_ingester_was_stopped_ends_in_order() {

@@ -8,7 +8,7 @@ use super::{NodeArguments, client::Node};
 use crate::{
     api::views::{ActorView, NodeView},
     cli::{
-        COMPLAINTS, DONE, block_on,
+        COMPLAINTS, DONE, LOSS, block_on,
         live::{Screen, lines},
         terminal::say,
     },
@@ -38,7 +38,7 @@ pub struct Watching {
     times: Option<u32>,
 }
 
-/// What a person has to know first; exit code 1 if something is not as it should be. That somebody waits is told,
+/// What a person has to know first; exit code 1 if something is not as it should be, 4 if records are lost. That somebody waits is told,
 /// and is part of a day's work.
 ///
 /// # Errors
@@ -50,7 +50,8 @@ pub fn status(arguments: &Looking) -> Result<u8> {
         Ok::<_, Fault>((about, node.actors().await?))
     })??;
     let found: Vec<_> = actors.iter().filter(|actor| actor.kind != "supervisor").filter_map(note).collect();
-    let is_well = about.ready && found.iter().all(|(weight, _)| *weight == Weight::Told);
+    let unready = (!about.ready).then_some(Weight::Complained);
+    let worst = found.iter().map(|(weight, _)| *weight).chain(unready).max();
     let notes: Vec<_> = found.into_iter().map(|(_, note)| note).collect();
     if arguments.json {
         let shown = serde_json::json!({ "node": about, "notes": notes });
@@ -62,31 +63,41 @@ pub fn status(arguments: &Looking) -> Result<u8> {
             say!("  {note}")?;
         }
     }
-    Ok(if is_well { DONE } else { COMPLAINTS })
+    Ok(match worst {
+        None | Some(Weight::Told) => DONE,
+        Some(Weight::Complained) => COMPLAINTS,
+        Some(Weight::Lost) => LOSS,
+    })
 }
 
 /// How much a note weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Weight {
     /// It may be well all the same.
     Told,
     /// Something is not as it should be.
     Complained,
+    /// Records are lost.
+    Lost,
 }
 
 /// What there is to say of an actor.
 fn note(actor: &ActorView) -> Option<(Weight, String)> {
     let complained = |text: String| Some((Weight::Complained, text));
     let since = actor.since.as_deref().unwrap_or("its start");
+    if !actor.losses.is_empty() {
+        let losses: Vec<_> = actor.losses.iter().map(|loss| loss.text.as_str()).collect();
+        let id = &actor.id;
+        let text = format!("{id} has lost {}: `howdah acknowledge {id}` once somebody knows", losses.join(", "));
+        return Some((Weight::Lost, text));
+    }
     if let Some(wish) = &actor.wish {
         let hold = serde_json::to_value(wish.hold).ok()?;
         let since = wish.since.as_deref().unwrap_or_default();
         return complained(format!("{} is {} by {} since {since}", actor.id, hold.as_str()?, wish.by));
     }
     let error = actor.last_error.as_ref().map_or_else(String::new, |error| format!(": {}", error.text));
-    let lost = actor.lost_to_retention + actor.missing;
     match (actor.state.as_str(), &actor.waiting_on) {
-        _ if lost > 0 => complained(format!("{} has lost records ({lost}){error}", actor.id)),
         ("gave_up", _) => complained(format!("{} was given up at {since}{error}", actor.id)),
         ("restarting", _) => complained(format!("{} is being restarted{error}", actor.id)),
         ("waiting", Some(on)) => Some((Weight::Told, format!("{} waits since {since} for {on}", actor.id))),
@@ -134,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         model::ActorId,
-        vitals::{Hold, Kind, State, Vitals, Wish},
+        vitals::{Hold, Kind, Loss, Reason, State, Vitals, Wish},
     };
 
     #[track_caller]
@@ -149,11 +160,18 @@ mod tests {
 
     #[test]
     fn who_waits_is_told_and_what_is_wrong_is_complained_of() {
-        use Weight::{Complained, Told};
+        use Weight::{Complained, Lost, Told};
         check(|_| (), None);
         let waiting = State::Waiting("the bus".into());
         check(|v| v.enter(waiting.clone()), Some((Told, "p/archive/0 waits since its start for the bus")));
-        check(|v| v.lost.retention.add(3), Some((Complained, "p/archive/0 has lost records (3)")));
+        let loss = Loss { reason: Reason::Retention, number: 3, since: 1, last: 2 };
+        check(
+            |v| v.update(|life| life.losses.push(loss)),
+            Some((
+                Lost,
+                "p/archive/0 has lost 3 records that the bus had deleted: `howdah acknowledge p/archive/0` once somebody knows",
+            )),
+        );
         let gone = |v: &Vitals| {
             v.enter(State::GaveUp);
             v.update(|life| life.last_error = Some((1, "it broke".into())));

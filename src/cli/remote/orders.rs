@@ -1,4 +1,4 @@
-//! `howdah restart`, `stop`, `start`, `pause`, `resume`, `roll`: orders to one actor, from anywhere.
+//! `howdah restart`, `stop`, `start`, `pause`, `resume`, `roll`, `acknowledge`: orders to one actor, from anywhere.
 
 use clap::Args;
 

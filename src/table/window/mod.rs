@@ -148,6 +148,11 @@ impl Windows {
         self.plan.grid.is_final(hour, self.judge)
     }
 
+    /// How many windows are not final.
+    pub fn num_open(&self) -> usize {
+        self.hours.values().map(|open| open.windows.len()).sum()
+    }
+
     /// Ends a commit before `next` and begins the one after it.
     ///
     /// `follow` is a watermark to take over if it is larger: the idle rule's. From here on records
