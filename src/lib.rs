@@ -41,8 +41,8 @@
 //! - [`collect`], [`archive`], [`table`]: the hearts: protocols as plain `async fn`s over the traits
 //!   of bus and store, and pure functions below them. Nothing here knows an actor.
 //! - [`chain`], [`bus`], [`store`]: what they stand on.
-//! - [`vitals`]: every figure an actor counts, named once. [`trace`]: a sample of the batches, as spans over OTLP. [`disk`]: folders that outlive a power cut.
-//!   [`health`]: what `howdah doctor` finds.
+//! - [`vitals`]: every figure an actor counts, named once. [`trace`]: a sample of the batches, as spans over
+//!   OTLP. [`disk`]: folders that outlive a power cut. [`health`]: what `howdah doctor` finds.
 //!   [`model`], [`fault`]: the nouns.
 //!
 //! # Invariants
@@ -90,6 +90,10 @@
 //! - *A pause is a valve before what brings data to an actor, not a state of it*: handlers need not know of it, and
 //!   what an actor has taken it brings to its end. It lies with the reference, so it outlives the actor's deaths.
 //! - *What a person wants is written down before it is done*: a crash in between does it with the next start.
+//! - *A step is noted beside the actor before it is done, and counted by whichever life learns that it is durable*:
+//!   a life that ends in between would leave it uncounted, and figures that are nearly right are trusted once.
+//! - *Spans go past `tracing`*: they begin with data and end with its commit, in another actor minutes later. A span
+//!   that is a scope of code ends with the function, and its life with the actor's.
 //! - *A broker's word that a topic is gone counts only if it knows others*: with ZooKeeper, one that has just started
 //!   knows none yet and says of each that it does not exist.
 //! - *The Delta log is written by our own few hundred lines*: the libraries' conflict rules refuse
