@@ -19,7 +19,7 @@ use super::{
     changes, metrics,
     shared::Shared,
     steer::Order,
-    views::{ActorView, NodeView, unready},
+    views::{ActorView, LetterView, NodeView, unready},
 };
 use crate::{
     fault::{Domain, Fault},
@@ -29,6 +29,12 @@ use crate::{
 
 /// How long an order is waited for. It goes on behind that.
 const EFFECT: Duration = Duration::from_secs(60);
+
+/// How long the bus may take to show dead letters.
+const LETTERS: Duration = Duration::from_secs(10);
+
+/// Of each topic's dead letters so many records are looked at, from the end.
+const NEWEST: u64 = 1_000;
 
 /// Bytes of a request's body; no address takes one.
 const BODY: usize = 1024;
@@ -44,6 +50,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .service(web::resource("/api/v1/node").get(node))
         .service(web::resource("/api/v1/pipelines").get(pipelines))
         .service(web::resource("/api/v1/pipelines/{pipeline}").get(pipeline))
+        .service(web::resource("/api/v1/pipelines/{pipeline}/dead-letters").get(dead_letters))
         .service(web::resource("/api/v1/actors").get(actors))
         .service(web::resource("/api/v1/actors/{pipeline}/{stage}/{replica}").get(actor))
         .service(web::resource("/api/v1/actors/{pipeline}/{stage}/{replica}/{order}").post(order))
@@ -113,6 +120,23 @@ async fn pipeline(shared: Data<Shared>, name: Path<String>) -> HttpResponse {
     match all.iter().find(|pipeline| pipeline.id == *name) {
         Some(found) => HttpResponse::Ok().json(found),
         None => unknown("pipeline", &name, all.iter().map(|pipeline| pipeline.id.clone())),
+    }
+}
+
+async fn dead_letters(shared: Data<Shared>, name: Path<String>) -> HttpResponse {
+    let all = shared.steer.pipelines();
+    if !all.iter().any(|pipeline| pipeline.id == *name) {
+        return unknown("pipeline", &name, all.iter().map(|pipeline| pipeline.id.clone()));
+    }
+    match timeout(LETTERS, shared.steer.dead_letters(&name, NEWEST)).await {
+        Ok(Ok(letters)) => {
+            let letters: Vec<_> = letters.iter().map(LetterView::of).collect();
+            HttpResponse::Ok().json(json!({ "dead_letters": letters }))
+        }
+        Ok(Err(fault)) => failed(StatusCode::SERVICE_UNAVAILABLE, fault.message),
+        Err(_) => {
+            failed(StatusCode::SERVICE_UNAVAILABLE, format!("the bus did not answer within {} s", LETTERS.as_secs()))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::views::PipelineView;
 use crate::{
+    bus::letters::Letter,
     fault::Result,
     model::{ActorId, Incarnation, NodeId},
     vitals::{Connections, Vitals},
@@ -107,6 +108,12 @@ pub trait Steer: Send + Sync + 'static {
 
     /// What its actors count, in the order of a record's life.
     fn actors(&self) -> &[Arc<Vitals>];
+
+    /// The dead letters of a pipeline's topics, oldest first: those among the `newest` records of each.
+    ///
+    /// # Errors
+    /// `User`: there is no such pipeline. Those of the bus, which may take its time.
+    async fn dead_letters(&self, pipeline: &str, newest: u64) -> Result<Vec<Letter>>;
 
     /// What the clients of its buses count.
     fn buses(&self) -> Vec<BusFigures>;

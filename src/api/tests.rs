@@ -19,8 +19,9 @@ use super::{
     views::{PipelineView, StageView},
 };
 use crate::{
+    bus::letters::Letter,
     fault::{Fault, Result},
-    model::{ActorId, Incarnation, ManualClock, NodeId},
+    model::{ActorId, Incarnation, ManualClock, NodeId, Record},
     vitals::{Connections, Death, Hold, Kind, Loss, Moments, Reason, State, Vitals, Wish},
 };
 
@@ -88,6 +89,20 @@ impl Steer for Toy {
 
     fn actors(&self) -> &[Arc<Vitals>] {
         &self.actors
+    }
+
+    async fn dead_letters(&self, _: &str, newest: u64) -> Result<Vec<Letter>> {
+        let record = Record { offset: newest, time: NOW, key: None, value: Some("pay".into()), headers: Vec::new() };
+        let text = str::to_owned;
+        Ok(vec![Letter {
+            topic: "t".into(),
+            coordinate: text("t/0@7"),
+            reason: text("newline"),
+            detail: text("a line of the archive may hold no newline"),
+            actor: text("p/archive/0"),
+            file: None,
+            record,
+        }])
     }
 
     fn buses(&self) -> Vec<BusFigures> {
@@ -177,7 +192,7 @@ async fn every_address_answers_as_the_document_says() {
             asked += 1;
         }
     }
-    assert_eq!(asked, 11);
+    assert_eq!(asked, 12);
 }
 
 #[actix::test]

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bus::letters::Letter,
     model::{Millis, NodeId, Offset, Partition},
     vitals::{Death, Hold, Kind, Loss, Reason, State, Vitals, Wish},
 };
@@ -143,6 +145,43 @@ impl LossView {
     fn of(loss: &Loss) -> Self {
         let Loss { reason, number, since, last } = *loss;
         Self { reason, number, since: time(since), last: time(last), text: loss.to_string() }
+    }
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LetterView {
+    /// When it was written to the bus.
+    pub time: Option<String>,
+    /// The topic for which it was meant.
+    pub topic: String,
+    /// Where it came from.
+    pub coordinate: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub detail: String,
+    /// Who found it.
+    pub actor: String,
+    /// Bytes of its payload, unless a file keeps it.
+    pub bytes: usize,
+    /// The file that keeps its payload.
+    pub file: Option<String>,
+}
+
+impl LetterView {
+    /// A letter without its payload.
+    pub fn of(letter: &Letter) -> Self {
+        Self {
+            time: time(letter.record.time),
+            topic: letter.topic.to_string(),
+            coordinate: letter.coordinate.clone(),
+            reason: letter.reason.clone(),
+            detail: letter.detail.clone(),
+            actor: letter.actor.clone(),
+            bytes: letter.record.value.as_ref().map_or(0, Bytes::len),
+            file: letter.file.clone(),
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 //! twice after a crash is recognised. The value is the record as it was (or nothing, if the
 //! payload is kept as a file); the headers tell the story.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use bytes::Bytes;
 
@@ -49,6 +52,71 @@ pub struct DeadLetter {
     /// The bus time and the key of the record, if it was one of a topic.
     #[serde(skip)]
     pub record: Option<(Millis, Option<Bytes>)>,
+}
+
+/// A letter as it stands on the bus.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// The topic for which it was meant.
+    pub topic: TopicName,
+    /// Where it came from.
+    pub coordinate: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub detail: String,
+    /// Who found it.
+    pub actor: String,
+    /// The file that keeps its payload.
+    pub file: Option<String>,
+    /// It itself: its value is the payload, unless a file keeps that.
+    pub record: Record,
+}
+
+impl Letter {
+    fn of(topic: &TopicName, record: Record) -> Self {
+        let header = |name| record.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        Self {
+            topic: topic.clone(),
+            coordinate: String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned(),
+            reason: header(REASON).unwrap_or_default(),
+            detail: header(DETAIL).unwrap_or_default(),
+            actor: header(ACTOR).unwrap_or_default(),
+            file: header(FILE),
+            record,
+        }
+    }
+}
+
+/// The letters of these topics, oldest first; of each only what is among its `newest` records. One that was
+/// written twice (after a crash) is one; one that was sent again is none.
+///
+/// # Errors
+/// Those of the bus.
+pub async fn standing(
+    bus: &dyn Bus,
+    topics: impl IntoIterator<Item = &TopicName>,
+    newest: Option<u64>,
+) -> Result<Vec<Letter>> {
+    let mut letters = BTreeMap::new();
+    for name in topics {
+        let Some(topic) = bus.topic(&name.dead_letters()).await? else { continue };
+        let ends = bus.watermarks(&topic, 0).await?;
+        let from = newest.map_or(ends.low, |newest| ends.low.max(ends.high.saturating_sub(newest)));
+        for record in read_range(bus, &topic, 0, from, ends.high).await? {
+            let is_gone = record.value.is_none();
+            let letter = Letter::of(name, record);
+            let key = (letter.topic.clone(), letter.coordinate.clone());
+            if is_gone {
+                letters.remove(&key);
+            } else {
+                letters.entry(key).or_insert(letter);
+            }
+        }
+    }
+    let mut letters: Vec<_> = letters.into_values().collect();
+    letters.sort_by_key(|letter| letter.record.time);
+    Ok(letters)
 }
 
 /// The letters of a topic's records, with their places; those that were sent again have a null as well.

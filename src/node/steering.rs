@@ -21,9 +21,12 @@ use crate::{
         steer::{BusFigures, By, Done, Order, Steer},
         views::PipelineView,
     },
-    bus::SharedBus,
+    bus::{
+        SharedBus,
+        letters::{self, Letter},
+    },
     fault::{Fault, Result},
-    model::{ActorId, Clock, Incarnation, NodeId},
+    model::{ActorId, Clock, Incarnation, NodeId, PipelineId, TopicName},
     supervise::{Delivery, Gone, Ref, Supervisor},
     vitals::{Hold, Loss, State, Vitals, Wish},
 };
@@ -123,6 +126,8 @@ pub(super) struct House {
     pub(super) levers: Vec<Lever>,
     pub(super) actors: Vec<Arc<Vitals>>,
     pub(super) buses: Vec<SharedBus>,
+    /// The topics of each pipeline, with their bus.
+    pub(super) topics: Vec<(PipelineId, SharedBus, Vec<TopicName>)>,
     pub(super) wishes: Arc<Kept<Wish>>,
     pub(super) losses: Arc<Losses>,
     pub(super) clock: Arc<dyn Clock>,
@@ -174,6 +179,12 @@ impl Steer for House {
 
     fn actors(&self) -> &[Arc<Vitals>] {
         &self.actors
+    }
+
+    async fn dead_letters(&self, pipeline: &str, newest: u64) -> Result<Vec<Letter>> {
+        let found = self.topics.iter().find(|(id, ..)| id.as_str() == pipeline);
+        let (_, bus, topics) = found.ok_or_else(|| Fault::user(format!("there is no pipeline {pipeline}")))?;
+        letters::standing(&**bus, topics, Some(newest)).await
     }
 
     fn buses(&self) -> Vec<BusFigures> {

@@ -100,7 +100,7 @@ pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Trace
         |pipeline: &Pipeline, stage: &str| ActorId { pipeline: pipeline.id.clone(), stage: stage.into(), replica: 0 };
     let node_id = ActorId { pipeline: "node".into(), stage: "supervisor".into(), replica: 0 };
     let mut root = Tree::new(Vitals::new(node_id, Kind::Supervisor), NODE, spawner.clone(), clock.clone());
-    let (mut buses, mut stores) = (HashMap::new(), HashMap::new());
+    let (mut buses, mut stores, mut topics) = (HashMap::new(), HashMap::new(), Vec::new());
     let (mut running, mut actors, mut levers, mut outlines) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for pipeline in pipelines {
         let bus = match buses.get(&pipeline.bus) {
@@ -140,6 +140,8 @@ pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Trace
             bus.ensure_topic(topic).await.map_err(|fault| fault.at(format!("topic {}", topic.name)))?;
         }
         outlines.push(outline(&pipeline, &*bus, &*store));
+        let names = pipeline.topics.iter().map(|spec| spec.name.clone()).collect();
+        topics.push((pipeline.id.clone(), Arc::clone(&bus), names));
         let vitals = Vitals::new(id(&pipeline, "supervisor"), Kind::Supervisor);
         let tree = Tree::new(vitals, pipeline.supervision, spawner.clone(), clock.clone());
         let links = pipeline.stages.iter().map(|stage| (stage.id.clone(), Link::default())).collect();
@@ -174,6 +176,7 @@ pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Trace
         levers,
         actors,
         buses: buses.into_values().collect(),
+        topics,
         wishes,
         losses,
         clock,

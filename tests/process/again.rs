@@ -48,15 +48,23 @@ fn a_table_counted_from_the_archive_is_the_one_that_the_bus_would_have_given() {
         (folder.path().join("data"), folder.path().join("events.ndjson"), folder.path().join("log"));
     make_events(&events, "--copies 24 --canary 50 --bare 37 --odd 41 --times 97 --seed 5");
     let served = Served::start(&events, Options { cut_every: Some(7_000), ..Options::default() });
-    // A bus that forgets at once, an archive that is quick, and a table that is not.
+    // A bus that forgets most, an archive that is far ahead of that, and a table that is not.
     let changes = [
-        ("retention_bytes = \"8GiB\"", "retention_bytes = \"1MiB\""),
+        ("retention_bytes = \"8GiB\"", "retention_bytes = \"5MiB\""),
+        ("roll_bytes = \"128MiB\"", "roll_bytes = \"1MiB\""),
         ("roll_age = \"10m\"", "roll_age = \"1s\""),
         ("commit_interval = \"10s\"", "commit_interval = \"1h\"\ncommit_records = 10_000_000"),
     ];
     let pipeline = changed_pipeline(folder.path(), &changes);
     let mut howdah = Running::start(&pipeline, &data, &served.url, &log);
     howdah.await_records(&data, TOPIC, served.total);
+    // What the bus forgets with the next start is to be archived by then.
+    let end = format!("-{:020}-", served.total);
+    let is_archived = || {
+        let files = fs::read_dir(data.join(ARCHIVE)).ok()?.map(|entry| entry.unwrap().file_name());
+        files.into_iter().any(|name| name.to_string_lossy().contains(&end)).then_some(())
+    };
+    wait_for("the archive's last segment", is_archived, String::new);
     let low = wait_for("a bus that forgets", || Some(ends(&data, TOPIC).low).filter(|low| *low > 0), String::new);
     drop(howdah);
     let none = done(&pipeline, &data, &["table", "show"], &["--json"]);

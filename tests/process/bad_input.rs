@@ -15,9 +15,12 @@ use howdah::{
     recorded::Options,
 };
 
-use super::harness::{
-    ARCHIVE, LETTERS, OVERSIZED, Running, Served, TOPIC, command, finish, judge_archive, judge_table, listener,
-    make_events, records, repository, tempdir, url_of,
+use super::{
+    harness::{
+        ARCHIVE, LETTERS, OVERSIZED, Running, Served, TOPIC, command, finish, judge_archive, judge_table, listener,
+        make_events, records, repository, tempdir, url_of,
+    },
+    steer,
 };
 
 /// Above this an event is a dead letter, as the pipeline says.
@@ -119,9 +122,12 @@ fn an_event_with_a_newline_becomes_a_dead_letter_with_its_payload() {
         text.push_str(&format!("event: message\nid: {id}\ndata: {body}\n\n"));
     }
     let pipeline = repository("pipelines/wikimedia.toml");
-    let mut howdah = Running::start(&pipeline, &data, &serve_text(text), &folder.path().join("log"));
-    howdah.await_records(&data, TOPIC, 30);
-    howdah.terminate_in_order();
+    let mut node = steer::start(folder.path(), &serve_text(text));
+    node.running.await_records(&data, TOPIC, 30);
+    node.awaits("wikimedia/archive/0", "all records", |actor| actor["in"]["records"] == 30);
+    node.says(&["roll", "wikimedia/archive/0"]);
+    let shown = node.get("/api/v1/pipelines/wikimedia/dead-letters")["dead_letters"].clone();
+    node.running.terminate_in_order();
 
     let letters: BTreeMap<String, Record> = records(&data, LETTERS)
         .into_iter()
@@ -142,8 +148,9 @@ fn an_event_with_a_newline_becomes_a_dead_letter_with_its_payload() {
     let list = ["dead-letters", "list", "--json", pipeline.to_str().unwrap()];
     let (code, out, err) = finish(command(&list).env("HOWDAH_DATA", &data));
     assert_eq!(code, 0, "{err}");
-    let listed = out.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let listed: Vec<_> = listed.map(|letter| letter["coordinate"].as_str().unwrap().to_owned()).collect();
+    let listed: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(shown, serde_json::Value::from(listed.clone()));
+    let listed: Vec<_> = listed.iter().map(|letter| letter["coordinate"].as_str().unwrap().to_owned()).collect();
     assert_eq!(listed.len(), 3);
     assert!(listed.iter().all(|coordinate| letters.contains_key(coordinate)), "{listed:?}");
     let show = ["dead-letters", "show", pipeline.to_str().unwrap(), "nowhere"];

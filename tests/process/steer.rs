@@ -62,6 +62,16 @@ impl Node {
         all["actors"].as_array().unwrap().iter().find(|actor| actor["id"] == id).unwrap().clone()
     }
 
+    /// What an address answers.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Value {
+        let header = format!("Authorization: Bearer {TOKEN}");
+        let (code, out, err) =
+            finish(Command::new("curl").args(["-sf", "-H", &header, &format!("{}{path}", self.url)]));
+        assert_eq!(code, 0, "{path}: {out}{err}");
+        serde_json::from_str(&out).unwrap()
+    }
+
     fn incarnation(&self, id: &str) -> u64 {
         self.actor(id)["incarnation"].as_u64().unwrap()
     }

@@ -2,28 +2,20 @@
 
 mod resend;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
 use super::{
     COMPLAINTS, DONE, block_on, pipelines,
     terminal::{counted, say, write_bytes},
 };
 use crate::{
-    bus::{
-        letters::{ACTOR, DETAIL, FILE, KEY, REASON, TIME},
-        read_range,
-    },
+    api::views::LetterView,
+    bus::letters::{Letter, standing},
     config::Pipeline,
     fault::{Fault, Result},
-    model::Record,
     node,
-    table::grid::rfc3339,
 };
 
 /// Commands on dead letters.
@@ -70,53 +62,6 @@ pub struct Showing {
     coordinate: String,
 }
 
-/// A letter as a person sees it.
-#[derive(Serialize)]
-struct Letter {
-    /// When it was written to the bus.
-    time: String,
-    /// The topic for which it was meant.
-    topic: String,
-    /// Where it came from.
-    coordinate: String,
-    /// Why, in one word.
-    reason: String,
-    /// Why, in a sentence.
-    detail: String,
-    /// Who found it.
-    actor: String,
-    /// Bytes of its payload, unless a file keeps it.
-    bytes: usize,
-    /// The file that keeps its payload.
-    file: Option<String>,
-    #[serde(skip)]
-    payload: bytes::Bytes,
-    #[serde(skip)]
-    record_time: Option<bytes::Bytes>,
-    #[serde(skip)]
-    record_key: Option<bytes::Bytes>,
-}
-
-impl Letter {
-    fn of(topic: &str, record: &Record) -> Self {
-        let header = |name| record.header(name).map(|value| String::from_utf8_lossy(value).into_owned());
-        let payload = record.value.clone().unwrap_or_default();
-        Self {
-            time: rfc3339(record.time),
-            topic: topic.to_owned(),
-            coordinate: String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned(),
-            reason: header(REASON).unwrap_or_default(),
-            detail: header(DETAIL).unwrap_or_default(),
-            actor: header(ACTOR).unwrap_or_default(),
-            bytes: payload.len(),
-            file: header(FILE),
-            payload,
-            record_time: record.header(TIME).cloned(),
-            record_key: record.header(KEY).cloned(),
-        }
-    }
-}
-
 /// Runs a command on dead letters.
 ///
 /// # Errors
@@ -140,36 +85,22 @@ pub fn run(command: &Command) -> Result<u8> {
     Ok(DONE)
 }
 
-/// The letters of a pipeline's topics. One that was written twice (after a crash) is one; one that was sent
-/// again is none.
+/// The letters of a pipeline's topics.
 async fn of(pipeline: &Pipeline) -> Result<Vec<Letter>> {
     let bus = node::open_bus_read_only(&pipeline.bus)?;
-    let mut letters = BTreeMap::new();
-    for spec in &pipeline.topics {
-        let Some(topic) = bus.topic(&spec.name.dead_letters()).await? else { continue };
-        let ends = bus.watermarks(&topic, 0).await?;
-        for record in read_range(&*bus, &topic, 0, ends.low, ends.high).await? {
-            let letter = Letter::of(spec.name.as_str(), &record);
-            if record.value.is_none() {
-                letters.remove(&(letter.topic, letter.coordinate));
-                continue;
-            }
-            letters.entry((letter.topic.clone(), letter.coordinate.clone())).or_insert((record.time, letter));
-        }
-    }
-    let mut letters: Vec<_> = letters.into_values().collect();
-    letters.sort_by_key(|(time, _)| *time);
-    Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    standing(&*bus, pipeline.topics.iter().map(|spec| &spec.name), None).await
 }
 
 fn list(letters: &[Letter], json: bool) -> Result<()> {
     for letter in letters {
         if json {
-            let line = serde_json::to_string(letter).map_err(|error| Fault::internal(error.to_string()))?;
+            let shown = LetterView::of(letter);
+            let line = serde_json::to_string(&shown).map_err(|error| Fault::internal(error.to_string()))?;
             say!("{line}")?;
         } else {
-            let Letter { time, topic, coordinate, reason, detail, bytes, file, .. } = letter;
-            let where_to = file.as_ref().map_or_else(|| format!("{bytes} bytes"), |file| format!("in {file}"));
+            let LetterView { time, topic, coordinate, reason, detail, bytes, file, .. } = LetterView::of(letter);
+            let time = time.unwrap_or_default();
+            let where_to = file.map_or_else(|| format!("{bytes} bytes"), |file| format!("in {file}"));
             say!("{time} {topic} {coordinate} {reason} ({where_to}): {detail}")?;
         }
     }
@@ -185,7 +116,7 @@ fn show(letters: &[Letter], coordinate: &str, pipeline: &Path) -> Result<()> {
         return Err(Fault::user(text));
     };
     let payload = match &letter.file {
-        None => letter.payload.to_vec(),
+        None => letter.record.value.clone().unwrap_or_default().to_vec(),
         Some(file) => std::fs::read(file).map_err(|error| Fault::io(file, &error))?,
     };
     write_bytes(&payload)

@@ -5,16 +5,19 @@ use std::{collections::BTreeSet, path::PathBuf};
 use bytes::Bytes;
 use clap::Args;
 
-use super::{Letter, of};
+use super::of;
 use crate::{
-    bus::{Outgoing, letters},
+    bus::{
+        Outgoing,
+        letters::{self, Letter},
+    },
     cli::{
         COMPLAINTS, DONE, block_on, pipelines,
         terminal::{counted, say},
     },
     config::Pipeline,
     fault::{Fault, Result},
-    model::{Header, Partition, TopicName},
+    model::{Header, Partition},
     node,
 };
 
@@ -84,14 +87,14 @@ async fn send(pipeline: &Pipeline, letters: &[Letter], arguments: &Resending) ->
     let bus = node::open_bus(&pipeline.bus)?;
     let mut producer = bus.producer(&format!("{}/resend", pipeline.id)).await?;
     for (letter, payload) in letters.iter().zip(payloads) {
-        let name = TopicName::from(letter.topic.as_str());
+        let name = letter.topic.clone();
         let topic = bus.topic(&name).await?.ok_or_else(|| Fault::user(format!("topic {name} does not exist")))?;
         let (key, routed) = node::router(pipeline, &name, topic.num_partitions).route(&payload);
         let partition = partition_of(letter).filter(|&partition| partition < topic.num_partitions).unwrap_or(routed);
         let coordinate = Bytes::from(letter.coordinate.clone());
         let mut headers: Vec<Header> = vec![(LETTER.into(), coordinate.clone())];
-        headers.extend(letter.record_time.clone().map(|time| (letters::TIME.into(), time)));
-        let key = Some(letter.record_key.clone().unwrap_or(key));
+        headers.extend(letter.record.header(letters::TIME).map(|time| (letters::TIME.into(), time.clone())));
+        let key = Some(letter.record.header(letters::KEY).cloned().unwrap_or(key));
         let record = Outgoing { topic: name.clone(), partition, key, value: Some(payload), headers };
         let note = Outgoing {
             topic: name.dead_letters(),
@@ -107,7 +110,7 @@ async fn send(pipeline: &Pipeline, letters: &[Letter], arguments: &Resending) ->
 
 /// The partition in which the record stood, if it was one of a topic.
 fn partition_of(letter: &Letter) -> Option<Partition> {
-    let place = letter.coordinate.strip_prefix(&letter.topic)?.strip_prefix('/')?;
+    let place = letter.coordinate.strip_prefix(letter.topic.as_str())?.strip_prefix('/')?;
     place.split_once('/')?.1.split_once('@')?.0.parse().ok()
 }
 
@@ -115,7 +118,7 @@ fn payload(letter: &Letter, arguments: &Resending) -> Result<Bytes> {
     let payload = match (&arguments.payload, &letter.file) {
         (Some(file), _) => std::fs::read(file).map_err(|error| Fault::io(file.display(), &error))?.into(),
         (None, Some(file)) => std::fs::read(file).map_err(|error| Fault::io(file, &error))?.into(),
-        (None, None) => letter.payload.clone(),
+        (None, None) => letter.record.value.clone().unwrap_or_default(),
     };
     let payload = if arguments.one_line { on_one_line(&payload, letter)? } else { payload };
     if payload.contains(&b'\n') {
