@@ -103,7 +103,7 @@ pub fn render(steer: &dyn Steer, now: Millis) -> Result<Vec<u8>> {
 }
 
 fn of_actors(steer: &dyn Steer, now: Millis) -> Vec<MetricFamily> {
-    let actors: Vec<_> = steer.actors().iter().filter(|vitals| vitals.kind != Kind::Supervisor).collect();
+    let actors = steer.actors();
     let mut families = Vec::new();
     for (kind, figures) in [(MetricType::COUNTER, COUNTERS), (MetricType::GAUGE, GAUGES)] {
         for &(name, help, of, read) in figures {

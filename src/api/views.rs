@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bus::letters::Letter,
     model::{Millis, NodeId, Offset, Partition},
-    vitals::{Death, Hold, Kind, Loss, Reason, State, Vitals, Wish},
+    vitals::{Death, Hold, Loss, Reason, State, Vitals, Wish},
 };
 
 /// A node.
@@ -249,7 +249,7 @@ pub fn unready(actors: &[Arc<Vitals>]) -> Vec<String> {
             state => Some(format!("{}: {}", vitals.id, word(&state))),
         }
     };
-    actors.iter().filter(|vitals| vitals.kind != Kind::Supervisor).filter_map(why).collect()
+    actors.iter().filter_map(why).collect()
 }
 
 impl ActorView {

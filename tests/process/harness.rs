@@ -86,7 +86,11 @@ pub fn command(arguments: &[&str]) -> Command {
 pub fn finish(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
+    let (out, err) = (text(stdout), text(stderr));
+    match status.code() {
+        Some(code) => (code, out, err),
+        None => panic!("{command:?} ended by {status}: {out}{err}"),
+    }
 }
 
 /// `howdah run`, stopped at the latest when this is dropped.

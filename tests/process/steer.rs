@@ -195,6 +195,9 @@ fn who_may_not_or_asks_for_what_is_not_there_is_told() {
     let mut asking = command(&["restart", ARCHIVE, "--node", &node.url, "--token-file", wrong.to_str().unwrap()]);
     let (code, _, err) = finish(&mut asking);
     assert!(code == 1 && err.contains("the token is missing or not the right one"), "{code} {err}");
+    let mut asking = command(&["status", "--node", &node.url]);
+    let (code, out, _) = finish(asking.env("HOWDAH_TOKEN", TOKEN));
+    assert!(code < 2 && out.contains("5 actors"), "{code} {out}");
     let before = node.incarnation(ARCHIVE);
     for (arguments, said) in [
         (["restart", "wikimedia/archiv/0"], "did you mean wikimedia/archive/0?"),

@@ -63,7 +63,10 @@ impl Node {
         let read = |path: &PathBuf| {
             std::fs::read_to_string(path).map_err(|error| Fault::user(format!("{}: {error}", path.display())))
         };
-        let token = file(&arguments.token_file, "HOWDAH_TOKEN_FILE").as_ref().map(read).transpose()?;
+        let token = match (&arguments.token_file, set("HOWDAH_TOKEN")) {
+            (None, Some(token)) => Some(token),
+            (given, _) => file(given, "HOWDAH_TOKEN_FILE").as_ref().map(read).transpose()?,
+        };
         let token = token.map(|token| token.trim().to_owned());
         // Only the first one counts; another part of the process may have been here before.
         let _ = rustls::crypto::ring::default_provider().install_default();

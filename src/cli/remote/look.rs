@@ -49,7 +49,7 @@ pub fn status(arguments: &Looking) -> Result<u8> {
         let about: NodeView = node.get("/api/v1/node").await?;
         Ok::<_, Fault>((about, node.actors().await?))
     })??;
-    let found: Vec<_> = actors.iter().filter(|actor| actor.kind != "supervisor").filter_map(note).collect();
+    let found: Vec<_> = actors.iter().filter_map(note).collect();
     let unready = (!about.ready).then_some(Weight::Complained);
     let worst = found.iter().map(|(weight, _)| *weight).chain(unready).max();
     let notes: Vec<_> = found.into_iter().map(|(_, note)| note).collect();

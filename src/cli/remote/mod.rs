@@ -19,7 +19,7 @@ pub struct NodeArguments {
     /// The node's address [default: $HOWDAH_NODE, else http://127.0.0.1:7070]
     #[arg(long, value_name = "URL")]
     node: Option<String>,
-    /// The file that holds the node's token [default: $HOWDAH_TOKEN_FILE]
+    /// The file that holds the node's token [default: the token in $HOWDAH_TOKEN, else $HOWDAH_TOKEN_FILE]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The certificate (PEM) that vouches for the node, where the system's do not [default: $HOWDAH_CA]
