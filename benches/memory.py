@@ -59,6 +59,8 @@ class Process:
         before = self.cpu_seconds()
         while True:
             time.sleep(10)
+            if self.child.poll() is not None:
+                sys.exit(f"howdah ended with {self.child.returncode}")
             now = self.cpu_seconds()
             if now > at_least and now - before < 0.5:
                 return now
