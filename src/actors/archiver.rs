@@ -28,7 +28,7 @@ use crate::{
     model::{Batch, Clock, Doubling, Epoch, NodeId, Offset, Partition, Pause, Why},
     store::SharedStore,
     supervise::{Delivery, Life, WaitGuard},
-    trace::{Taken, Tracer, fact, text},
+    trace::{Run, Tracer, fact, text},
 };
 
 /// How often open segments are looked at for their age; the age itself is of minutes.
@@ -78,8 +78,6 @@ struct Slot {
     assignment: u64,
     reader: Option<SpawnHandle>,
     waiting: VecDeque<Delivery<TakeBatch>>,
-    /// The sampled batches in the open segment.
-    taken: Taken,
     position: Offset,
     failures: u32,
     /// It stands before a record that lives died of, until a person restarts it.
@@ -127,7 +125,6 @@ impl Archiver {
         if let Some(reader) = slot.reader.take() {
             ctx.cancel_future(reader);
         }
-        slot.taken = Taken::default();
         self.life.vitals.stale_batches.add(slot.waiting.drain(..).len() as u64);
         let (failures, life, counted) = (slot.failures, self.life.clone(), self.parts.counted.clone());
         let opening = async move {
@@ -137,7 +134,14 @@ impl Archiver {
             }
             let _attempt = life.attempt("open lane");
             let lane = Lane::open(parts, topic, partition).await?;
-            let uncounted = lane.published_since(counted.since(partition, lane.position())).await?;
+            let uncounted = match lane.published_since(counted.since(partition, lane.position())).await {
+                // Figures are no reason to stand still.
+                Err(fault) if fault.retry == Retry::Never => {
+                    tracing::warn!(actor = %life.id, partition, error = %fault, "what an earlier life archived is not counted");
+                    Vec::new()
+                }
+                read => read?,
+            };
             Ok((lane, uncounted))
         };
         ctx.spawn(opening.into_actor(self).map(move |opened: Result<_>, archiver, ctx| match opened {
@@ -197,12 +201,9 @@ impl Archiver {
             return self.finish_drain();
         }
         if let Some(Ok(batch)) = next.as_ref().map(|delivery| &delivery.message.batch) {
-            let (records, bytes) = self.parts.counted.read(partition, batch);
+            let (records, bytes) = self.parts.counted.read(partition, batch, &self.parts.tracer, &*self.parts.clock);
             self.life.vitals.records_in.add(records);
             self.life.vitals.bytes_in.add(bytes);
-            if self.parts.tracer.is_on() {
-                slot.taken.look(batch, batch.from, self.parts.clock.now());
-            }
         }
         let (life, suspects) = (self.life.clone(), self.parts.suspects.clone());
         let step = async move {
@@ -260,20 +261,19 @@ impl Archiver {
         self.settle(partition, ctx);
     }
 
-    fn count_out(&mut self, partition: Partition, published: &Published) {
-        let trace = self.end_spans(partition, &published.entry);
+    fn count_out(&self, partition: Partition, published: &Published) {
         let (vitals, entry) = (&self.life.vitals, &published.entry);
-        let is_news = self.parts.counted.archived(partition, entry);
+        let news = self.parts.counted.archived(partition, entry);
         let ours = entry.node == self.parts.node && entry.epoch == self.parts.epoch;
         if !ours {
             tracing::info!(actor = %self.life.id, start = entry.start, next = entry.next, "another writer was first, going on from its segment");
         }
-        if !ours || !is_news {
-            return;
-        }
+        let Some(runs) = news.filter(|_| ours) else { return };
+        let trace = runs.first().map(|run| run.context.trace());
         if let Some(file) = &entry.target {
             tracing::info!(actor = %self.life.id, file, lines = entry.count, bytes = entry.bytes, trace, "archived");
         }
+        self.end_spans(partition, entry, &runs);
         vitals.latency.observe(&published.moments, self.parts.clock.now());
         vitals.records_out.add(entry.count);
         vitals.bytes_out.add(entry.bytes);
@@ -291,11 +291,10 @@ impl Archiver {
         }
     }
 
-    /// What was sampled and lies before the entry's end is in the archive; answers with one of the traces.
-    fn end_spans(&mut self, partition: Partition, entry: &Entry) -> Option<String> {
-        let runs = self.slots.get_mut(&partition)?.taken.done(entry.next);
+    /// What was sampled is in the archive.
+    fn end_spans(&self, partition: Partition, entry: &Entry, runs: &[Run]) {
         let (tracer, now) = (&self.parts.tracer, self.parts.clock.now());
-        for run in &runs {
+        for run in runs {
             let Some(span) = tracer.take("archive", &self.life.id, &run.context, run.since) else { continue };
             let facts = [
                 text("messaging.destination.name", self.parts.settings.topic.as_str()),
@@ -305,7 +304,6 @@ impl Archiver {
             ];
             span.end(now, facts.into_iter().chain(entry.target.as_ref().map(|file| text("file.path", file))));
         }
-        runs.first().map(|run| run.context.trace())
     }
 
     /// Whether a drain is on and this partition has come to its end.

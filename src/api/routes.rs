@@ -34,7 +34,7 @@ const EFFECT: Duration = Duration::from_secs(60);
 const LETTERS: Duration = Duration::from_secs(10);
 
 /// Of each topic's dead letters so many records are looked at, from the end.
-const NEWEST: u64 = 1_000;
+const NEWEST: u64 = 100;
 
 /// Bytes of a request's body; no address takes one.
 const BODY: usize = 1024;

@@ -22,7 +22,7 @@ use crate::{
     chain::{Chain, decide},
     failpoint::{cross, rare},
     fault::{Fault, Kind, Result, Retry},
-    model::{Batch, Hole, Millis, Offset, Partition, Record, Why, fresh_uuid},
+    model::{Batch, Hole, Offset, Partition, Record, Why, fresh_uuid},
     store::{Renamed, StorePath},
     vitals::Moments,
 };
@@ -103,32 +103,30 @@ impl Lane {
         self.position
     }
 
-    /// What stands in the archive between an entry's start and where the lane was opened.
+    /// What stands in the archive between an entry's start and where the lane was opened. What this actor wrote
+    /// has its lines' times, as far as their sidecar can be read.
     ///
     /// # Errors
-    /// Those of the store; [`Kind::Lost`] for an entry or a sidecar that cannot be read as one.
+    /// Those of the store; [`Kind::Lost`] for an entry that cannot be read as one.
     pub async fn published_since(&self, start: Offset) -> Result<Vec<Published>> {
         let (mut next, mut published) = (start, Vec::new());
         while next < self.open.start {
             let Some(entry) = self.chain.read::<Entry>(&*self.parts.store, next).await? else { break };
             next = entry.next;
-            let mut moments = Moments::default();
-            for time in self.times(&entry).await? {
-                moments.push(time);
-            }
-            published.push(Published { entry, mine: false, moments });
+            let mine = entry.node == self.parts.node && entry.epoch == self.parts.epoch;
+            let moments = if mine { self.moments(&entry).await? } else { Moments::default() };
+            published.push(Published { entry, mine, moments });
         }
         Ok(published)
     }
 
-    /// The bus times of an entry's lines.
-    async fn times(&self, entry: &Entry) -> Result<Vec<Millis>> {
-        let Some(name) = &entry.times else { return Ok(Vec::new()) };
-        let path = self.chain.folder().join(name);
-        match self.parts.store.read(&path).await? {
-            Some(bytes) => Times::decode(&bytes, entry.count).map_err(|fault| fault.at(&path)),
-            None => Err(Fault::data("the sidecar is missing").kind(Kind::Lost).at(&path)),
-        }
+    async fn moments(&self, entry: &Entry) -> Result<Moments> {
+        let mut moments = Moments::default();
+        let Some(name) = &entry.times else { return Ok(moments) };
+        let times = self.parts.store.read(&self.chain.folder().join(name)).await?;
+        let times = times.and_then(|bytes| Times::decode(&bytes, entry.count).ok());
+        times.into_iter().flatten().for_each(|time| moments.push(time));
+        Ok(moments)
     }
 
     /// The partition.

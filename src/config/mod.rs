@@ -81,6 +81,12 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// The topics that have one for their dead letters.
+    pub fn topics_with_letters(&self) -> impl Iterator<Item = &TopicName> {
+        let is_there = |name: &TopicName| self.topics.iter().any(|spec| spec.name == *name);
+        self.topics.iter().map(|spec| &spec.name).filter(move |name| is_there(&name.dead_letters()))
+    }
+
     /// How many partitions a topic of this pipeline has.
     pub fn num_partitions(&self, topic: &TopicName) -> Option<u32> {
         self.topics.iter().find(|spec| spec.name == *topic).map(|spec| spec.num_partitions)

@@ -32,6 +32,8 @@ pub(super) struct About {
 pub(super) struct Kept<V> {
     file: PathBuf,
     values: Mutex<BTreeMap<String, V>>,
+    /// Held while the file is written, so that who only reads the values does not wait for a disk.
+    writing: Mutex<()>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,7 +54,7 @@ impl<V: Clone + PartialEq + Serialize + DeserializeOwned> Kept<V> {
             Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(Fault::io(file.display(), &error)),
         };
-        Ok(Self { file, values: Mutex::new(values) })
+        Ok(Self { file, values: Mutex::new(values), writing: Mutex::new(()) })
     }
 
     /// What is known of this actor.
@@ -65,15 +67,16 @@ impl<V: Clone + PartialEq + Serialize + DeserializeOwned> Kept<V> {
     /// # Errors
     /// It cannot be written; nothing has changed then.
     pub(super) fn set(&self, actor: &ActorId, value: Option<V>) -> Result<()> {
-        let mut values = self.lock();
-        let mut changed = values.clone();
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.lock().clone();
+        let mut changed = before.clone();
         match value {
             Some(value) => drop(changed.insert(actor.to_string(), value)),
             None => drop(changed.remove(&actor.to_string())),
         }
-        if *values != changed {
+        if before != changed {
             self.write(&changed)?;
-            *values = changed;
+            *self.lock() = changed;
         }
         Ok(())
     }

@@ -101,7 +101,8 @@ impl Losses {
     }
 
     fn is_news(&self, actors: &[Arc<Vitals>]) -> bool {
-        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who holds it writes a file, and this must not wait for a disk.
+        let Ok(noted) = self.noted.try_lock() else { return false };
         let known = |vitals: &Vitals, reason| noted.get(&(vitals.id.clone(), reason)).copied().unwrap_or(0);
         actors.iter().any(|vitals| Reason::ALL.iter().any(|&reason| vitals.lost.of(reason) > known(vitals, reason)))
     }

@@ -126,7 +126,7 @@ pub(super) struct House {
     pub(super) levers: Vec<Lever>,
     pub(super) actors: Vec<Arc<Vitals>>,
     pub(super) buses: Vec<SharedBus>,
-    /// The topics of each pipeline, with their bus.
+    /// The topics of each pipeline that have dead letters, with their bus.
     pub(super) topics: Vec<(PipelineId, SharedBus, Vec<TopicName>)>,
     pub(super) wishes: Arc<Kept<Wish>>,
     pub(super) losses: Arc<Losses>,

@@ -140,7 +140,7 @@ pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Trace
             bus.ensure_topic(topic).await.map_err(|fault| fault.at(format!("topic {}", topic.name)))?;
         }
         outlines.push(outline(&pipeline, &*bus, &*store));
-        let names = pipeline.topics.iter().map(|spec| spec.name.clone()).collect();
+        let names = pipeline.topics_with_letters().cloned().collect();
         topics.push((pipeline.id.clone(), Arc::clone(&bus), names));
         let vitals = Vitals::new(id(&pipeline, "supervisor"), Kind::Supervisor);
         let tree = Tree::new(vitals, pipeline.supervision, spawner.clone(), clock.clone());
@@ -215,40 +215,38 @@ impl Common {
         for stage in &self.pipeline.stages {
             match &stage.kind {
                 StageKind::Aggregator(settings) => {
-                    let parts = AggregatorParts {
-                        settings: Arc::new(settings.clone()),
-                        replicas: stage.replicas,
-                        bus: backed(&self.pipeline, &settings.topic, self.bus.clone(), self.store.clone()),
-                        store: self.store.clone(),
-                        clock: self.clock.clone(),
-                        suspects: Suspects::default(),
-                        proposed: Proposed::default(),
-                        tracer: self.tracer.clone(),
-                    };
+                    let settings = Arc::new(settings.clone());
                     for replica in (0..stage.replicas).rev() {
-                        let own = (Suspects::default(), Proposed::default());
-                        let parts = AggregatorParts { suspects: own.0, proposed: own.1, ..parts.clone() };
+                        let parts = AggregatorParts {
+                            settings: settings.clone(),
+                            replicas: stage.replicas,
+                            bus: backed(&self.pipeline, &settings.topic, self.bus.clone(), self.store.clone()),
+                            store: self.store.clone(),
+                            clock: self.clock.clone(),
+                            suspects: Suspects::default(),
+                            proposed: Proposed::default(),
+                            tracer: self.tracer.clone(),
+                        };
                         let actor = self.child(wired, stage, replica, move |life| Aggregator::new(life, parts.clone()));
                         self.hand_over(wired, Lever::rolling(&actor));
                         wired.aggregators.push((settings.topic.clone(), actor));
                     }
                 }
                 StageKind::Archiver(settings) => {
-                    let parts = ArchiverParts {
-                        settings: Arc::new(settings.clone()),
-                        replicas: stage.replicas,
-                        node: self.node.clone(),
-                        epoch: Epoch(1),
-                        bus: self.bus.clone(),
-                        store: self.store.clone(),
-                        clock: self.clock.clone(),
-                        suspects: Suspects::default(),
-                        counted: Counted::default(),
-                        tracer: self.tracer.clone(),
-                    };
+                    let settings = Arc::new(settings.clone());
                     for replica in (0..stage.replicas).rev() {
-                        let own = (Suspects::default(), Counted::default());
-                        let parts = ArchiverParts { suspects: own.0, counted: own.1, ..parts.clone() };
+                        let parts = ArchiverParts {
+                            settings: settings.clone(),
+                            replicas: stage.replicas,
+                            node: self.node.clone(),
+                            epoch: Epoch(1),
+                            bus: self.bus.clone(),
+                            store: self.store.clone(),
+                            clock: self.clock.clone(),
+                            suspects: Suspects::default(),
+                            counted: Counted::default(),
+                            tracer: self.tracer.clone(),
+                        };
                         let actor = self.child(wired, stage, replica, move |life| Archiver::new(life, parts.clone()));
                         self.hand_over(wired, Lever::rolling(&actor));
                         wired.archivers.push((settings.topic.clone(), actor));

@@ -21,8 +21,8 @@ pub(super) struct Telling<E> {
 }
 
 impl<E> Telling<E> {
-    pub(super) fn new(inner: E, to: &str) -> Self {
-        Self { inner, to: to.to_owned(), lost: AtomicU64::new(0) }
+    pub(super) fn new(inner: E, to: String) -> Self {
+        Self { inner, to, lost: AtomicU64::new(0) }
     }
 }
 

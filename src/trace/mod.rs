@@ -72,11 +72,10 @@ impl Tracer {
         // Whoever speaks TLS first says by which library; after that, this is no news.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = SpanExporter::builder().with_http().with_endpoint(&settings.endpoint).build();
-        let exporter = exporter.map_err(|error| Fault::user(format!("traces to {}: {error}", settings.endpoint)))?;
+        let shown = without_secrets(&settings.endpoint);
+        let exporter = exporter.map_err(|error| Fault::user(format!("traces to {shown}: {error}")))?;
         let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
-        let processor = BatchSpanProcessor::builder(Telling::new(exporter, &without_secrets(&settings.endpoint)))
-            .with_batch_config(config)
-            .build();
+        let processor = BatchSpanProcessor::builder(Telling::new(exporter, shown)).with_batch_config(config).build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.ratio))))

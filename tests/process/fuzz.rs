@@ -29,8 +29,8 @@ fn whatever_is_asked_of_the_api_is_answered_as_its_document_says() {
     assert!(code == 0 && out.contains("No issues found"), "{code}\n{out}{err}");
     println!("{}", out.lines().filter(|line| line.contains("generated")).collect::<String>());
     // It found the actors: their document has examples.
-    let orders = node.actor("wikimedia/archive/0")["incarnation"].as_u64();
-    assert!(orders > Some(1), "no order reached an actor: {orders:?}");
+    let life = node.actor("wikimedia/archive/0")["incarnation"].as_u64();
+    assert!(life > Some(1), "no order reached an actor: {life:?}");
     let log = node.running.terminate_in_order().log;
     assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
 }

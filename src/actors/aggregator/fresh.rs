@@ -62,6 +62,10 @@ impl Fresh {
     }
 }
 
+/// So many proposals are remembered: a store that takes none sees ever new ones, and one that lands after so many
+/// others is not counted.
+const MOST: usize = 16;
+
 /// The commits that lives have proposed and not counted; one for all lives of an aggregator. A commit may
 /// land after its life has ended.
 #[derive(Clone, Debug, Default)]
@@ -90,7 +94,11 @@ impl Proposed {
     /// A commit is about to be tried.
     pub(super) fn note(&self, sealed: &[Sealed], fresh: Fresh) {
         let lanes = sealed.iter().map(|sealed| (sealed.lane, sealed.positions)).collect();
-        self.lock().push(Proposal { lanes, fresh });
+        let mut proposals = self.lock();
+        if proposals.len() == MOST {
+            proposals.remove(0);
+        }
+        proposals.push(Proposal { lanes, fresh });
     }
 
     /// The table as it was found: answers with what counts now, and forgets what can land no more. Lives
@@ -99,7 +107,7 @@ impl Proposed {
         let mut proposals = self.lock();
         let standing = (0..proposals.len()).filter(|&n| proposals[n].stands(table));
         let landed = standing.max_by_key(|&n| proposals[n].lanes.len());
-        let fresh = landed.map(|n| proposals.swap_remove(n).fresh);
+        let fresh = landed.map(|n| proposals.remove(n).fresh);
         proposals.retain(|proposal| proposal.can_land(table));
         fresh.unwrap_or_default()
     }

@@ -88,7 +88,7 @@ pub fn run(command: &Command) -> Result<u8> {
 /// The letters of a pipeline's topics.
 async fn of(pipeline: &Pipeline) -> Result<Vec<Letter>> {
     let bus = node::open_bus_read_only(&pipeline.bus)?;
-    standing(&*bus, pipeline.topics.iter().map(|spec| &spec.name), None).await
+    standing(&*bus, pipeline.topics_with_letters(), None).await
 }
 
 fn list(letters: &[Letter], json: bool) -> Result<()> {

@@ -38,8 +38,8 @@ pub struct Watching {
     times: Option<u32>,
 }
 
-/// What a person has to know first; exit code 1 if something is not as it should be, 4 if records are lost. That somebody waits is told,
-/// and is part of a day's work.
+/// What a person has to know first; exit code 1 if something is not as it should be, 4 if records are lost. That
+/// somebody waits is told, and is part of a day's work.
 ///
 /// # Errors
 /// The node cannot be reached or refuses.
