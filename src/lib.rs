@@ -30,7 +30,7 @@
 //! A part imports only what stands to its right (`tests/tidy.rs` holds it):
 //!
 //! `main → cli → recorded → node → api, actors, config → supervise → collect, archive, table → chain →
-//! bus, store → vitals, trace, disk, health → model, fault`
+//! bus, store → vitals, trace, disk, health, web → model, fault`
 //!
 //! - [`cli`]: one file a command. [`recorded`]: recorded events, served as Wikimedia serves them.
 //! - [`node`]: wiring, the only place that names every kind of actor; ordered shutdown.
@@ -43,7 +43,7 @@
 //! - [`chain`], [`bus`], [`store`]: what they stand on.
 //! - [`vitals`]: every figure an actor counts, named once. [`trace`]: a sample of the batches, as spans over
 //!   OTLP. [`disk`]: folders that outlive a power cut. [`health`]: what `howdah doctor` finds.
-//!   [`model`], [`fault`]: the nouns.
+//!   [`web`]: asking other services over HTTP. [`model`], [`fault`]: the nouns.
 //!
 //! # Invariants
 //!
@@ -120,6 +120,7 @@ pub mod supervise;
 pub mod table;
 pub mod trace;
 pub mod vitals;
+pub mod web;
 
 #[cfg(test)]
 pub mod sim;

@@ -21,7 +21,7 @@ const ORDER: &[&[&str]] = &[
     &["collect", "archive", "table"],
     &["chain"],
     &["bus", "store"],
-    &["vitals", "trace", "disk", "health"],
+    &["vitals", "trace", "disk", "health", "web"],
     &["model", "fault", "failpoint"],
 ];
 
@@ -31,7 +31,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rdkafka", &["bus/kafka"]),
     ("rdkafka_sys", &["bus/kafka/native"]),
     ("hdfs_native", &["store/hdfs"]),
-    ("reqwest", &["collect/sse", "config", "cli/remote"]),
+    ("reqwest", &["web", "collect/sse", "collect/poll", "config", "cli/remote"]),
     ("hyper", &["recorded"]),
     ("actix_web", &["api"]),
     ("prometheus", &["api"]),

@@ -5,6 +5,7 @@
 //! resumes the source after the last event that is on disk. Lost is what was received and not yet
 //! synced: the source sends it again. Invariant: an event is appended only if its id is unknown.
 
+mod durable;
 mod large;
 mod opening;
 
@@ -14,7 +15,10 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use self::opening::{known_to_spool, open_spool};
+use self::{
+    durable::Durable,
+    opening::{known_to_spool, open_spool},
+};
 use super::{
     blocking,
     ledger::Ledger,
@@ -23,13 +27,14 @@ use super::{
 };
 use crate::{
     collect::{
-        Settings, Source,
+        Settings,
         seen::{Id, Seen},
+        source::{self, RawEvent, Received, Resume, Source},
         spool::{
             self, Entry, Recovered, Writer,
             filling::{Filling, time_to_full},
         },
-        sse::{Overlap, RawEvent, Received, Resume, Stream},
+        sse::Overlap,
     },
     failpoint::cross,
     fault::{Fault, Kind, Result, Retry},
@@ -87,6 +92,7 @@ pub struct Collector {
     sync_planned: bool,
     /// Sampled batches that are appended and not durable, each with its number of events.
     spans: Vec<(u64, Span)>,
+    durable: Durable,
     filling: Filling,
     stream: Option<SpawnHandle>,
     ending: Option<oneshot::Sender<()>>,
@@ -122,6 +128,7 @@ impl Collector {
             oversized: None,
             sync_planned: false,
             spans: Vec::new(),
+            durable: Durable::default(),
             filling: Filling::default(),
             stream: None,
             ending: None,
@@ -195,9 +202,10 @@ impl Collector {
         if self.is_over {
             return;
         }
-        let Source::Sse(settings) = &self.parts.settings.source;
-        match Stream::new(settings, resume) {
-            Ok(stream) => self.stream = Some(ctx.spawn(listen(self.life.clone(), stream).into_actor(self))),
+        self.durable = Durable::default();
+        let around = source::Around { clock: self.parts.clock.clone(), durable: self.durable.subscribe() };
+        match source::open(&self.parts.settings.source, resume, around) {
+            Ok(source) => self.stream = Some(ctx.spawn(listen(self.life.clone(), source).into_actor(self))),
             Err(fault) => self.failed(&fault, ctx),
         }
     }
@@ -217,6 +225,7 @@ impl Collector {
         let now = self.parts.clock.now();
         let vitals = &self.life.vitals;
         vitals.records_in.add(events.len() as u64);
+        self.durable.take(events.len());
         let mut entries = Vec::with_capacity(events.len());
         for event in events {
             vitals.bytes_in.add(event.data.len() as u64);
@@ -229,7 +238,7 @@ impl Collector {
                 entries.push(Entry {
                     kind: spool::Kind::Event,
                     received: now,
-                    token: event.id,
+                    token: event.token,
                     id,
                     payload: event.data,
                 });
@@ -245,7 +254,7 @@ impl Collector {
     fn id_of(&self, event: &RawEvent) -> Bytes {
         let Some(extractor) = &self.id else {
             // The id alone is not enough: an event without one has that of the event before it.
-            return [&event.id[..], b"\0", &event.data].concat().into();
+            return [&event.token[..], b"\0", &event.data].concat().into();
         };
         let mut found = Vec::with_capacity(1);
         match extractor.extract(&event.data, &mut found).ok().and_then(|()| found.pop()?) {
@@ -264,6 +273,10 @@ impl Collector {
     /// Appends entries, waiting for room as long as it takes, and plans the sync.
     fn append(&mut self, entries: Vec<Entry>, ctx: &mut Context<Self>) {
         if entries.is_empty() {
+            // All of them were known. What of it is not durable yet waits for its sync.
+            if !self.sync_planned {
+                self.durable.tell();
+            }
             return;
         }
         let Some(mut writer) = self.writer.take() else { return };
@@ -354,6 +367,7 @@ impl Collector {
                 collector.writer = Some(writer);
                 collector.count(collector.parts.ledger.reached(next));
                 collector.end_spans();
+                collector.durable.tell();
                 collector.failures = 0;
                 collector.life.vitals.commits.add(1);
                 collector.life.vitals.last_success.set(collector.parts.clock.now());
@@ -389,16 +403,16 @@ impl Collector {
 }
 
 /// Reads the source and delivers what comes, for as long as this incarnation lives.
-async fn listen(life: Life<Collector>, mut stream: Stream) {
+async fn listen(life: Life<Collector>, mut source: Box<dyn Source>) {
     let (collector, incarnation) = (life.myself(), life.incarnation);
     loop {
         let received = tokio::select! {
             () = life.paused() => {
-                stream.hang_up();
+                source.hang_up();
                 life.while_paused().await;
                 continue;
             }
-            received = stream.next() => received,
+            received = source.next() => received,
         };
         let over = received.is_err();
         let pause = match &received {
@@ -457,7 +471,8 @@ impl Handler<Delivery<TakeReceived>> for Collector {
         match delivery.message.0 {
             Ok(Received::Events(events)) => self.take(events, ctx),
             Ok(Received::OversizedPart(part)) => self.take_part(part, ctx),
-            Ok(Received::OversizedEnd { id, .. }) => self.end_oversized(id, ctx),
+            Ok(Received::OversizedEnd { token, unreadable }) => self.end_oversized(token, unreadable, ctx),
+            Ok(Received::Missed(times)) => self.life.vitals.missed_polls.add(times),
             Ok(Received::Connected { resumed }) => {
                 self.life.vitals.connections.add(1);
                 self.oversized = None;
@@ -467,7 +482,8 @@ impl Handler<Delivery<TakeReceived>> for Collector {
                 tracing::info!(actor = %self.life.id, resumed, "connected");
             }
             Ok(Received::Disconnected { fault, .. }) => {
-                tracing::warn!(actor = %self.life.id, error = %fault, "disconnected");
+                tracing::warn!(actor = %self.life.id, error = %fault, "the source gives nothing");
+                self.life.vitals.source_failures.add(1);
                 super::note(&self.life.vitals, &*self.parts.clock, &fault);
             }
             Err(fault) => self.failed(&fault, ctx),

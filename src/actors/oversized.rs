@@ -1,5 +1,5 @@
-//! Events above the size bound: the payload is kept as a file beside the spool, and a dead letter
-//! points to it.
+//! Events above the size bound, and answers of no use: the payload is kept as a file beside the spool, and a
+//! dead letter points to it.
 
 use std::{
     fs::{self, File},
@@ -29,6 +29,14 @@ pub struct Oversized {
     len: u64,
     crc32c: u32,
     hash: DefaultHasher,
+}
+
+/// Why a payload is kept as a file.
+pub enum SetAside {
+    /// It has more bytes than the setting of this name allows.
+    Above(&'static str),
+    /// It is of no use, and why.
+    Unreadable(String),
 }
 
 /// A payload that is on disk for good.
@@ -115,14 +123,15 @@ impl Kept {
     ///
     /// # Errors
     /// Never, as far as is known.
-    pub fn entry(&self, source: &str, token: Bytes, received: Millis) -> Result<Entry> {
+    pub fn entry(&self, source: &str, token: Bytes, received: Millis, why: SetAside) -> Result<Entry> {
+        let (reason, what) = match why {
+            SetAside::Above(bound) => ("oversized", format!("an event of {} bytes is above {bound}", self.len)),
+            SetAside::Unreadable(why) => ("unreadable", why),
+        };
+        let far = if self.len > MAX_KEPT { ", as far as its first GiB" } else { "" };
         let letter = DeadLetter {
-            reason: "oversized".to_owned(),
-            detail: format!(
-                "{source}: an event of {} bytes is above max_event; its data is in the file{}",
-                self.len,
-                if self.len > MAX_KEPT { ", as far as its first GiB" } else { "" }
-            ),
+            reason: reason.to_owned(),
+            detail: format!("{source}: {what}; the data is in the file{far}"),
             coordinate: format!("{source}/{}", String::from_utf8_lossy(&self.id)),
             payload: None,
             file: Some(self.path.display().to_string()),

@@ -42,6 +42,8 @@ const COUNTERS: &[Figure] = &[
     ("duplicates_total", "Events known already and dropped: a resume repeats.", SOURCES, |v| count(v.duplicates.get())),
     ("possible_gaps_total", "Resumes whose overlap could not be proven.", SOURCES, |v| count(v.possible_gaps.get())),
     ("source_connections_total", "Connections opened to the source.", SOURCES, |v| count(v.connections.get())),
+    ("source_failures_total", "Connections to the source that ended, and requests without a good answer.", SOURCES, |v| count(v.source_failures.get())),
+    ("missed_polls_total", "Times at which the source should have been asked and was not: the answer before took too long, or nobody was there.", SOURCES, |v| count(v.missed_polls.get())),
     ("skipped_records_total", "Records that the table leaves out because they have no key or time.", TABLES, |v| count(v.skipped.get())),
     ("filtered_records_total", "Records that a filter left out of the table.", TABLES, |v| count(v.filtered.get())),
     ("late_records_total", "Records whose hour was final already.", TABLES, |v| count(v.late.get())),

@@ -9,7 +9,6 @@ use std::{fmt::Write as _, path::PathBuf, time::Duration};
 use super::terminal::{counted, write};
 use crate::{
     bus::{Cleanup, TopicSpec},
-    collect::Source,
     config::{self, BusSettings, Pipeline, StageKind, StoreSettings, show_duration, show_size},
     fault::Result,
 };
@@ -114,8 +113,7 @@ fn topic_in_words(topic: &TopicSpec) -> String {
 fn stage_in_words(kind: &StageKind) -> String {
     match kind {
         StageKind::Collector(settings) => {
-            let Source::Sse(sse) = &settings.source;
-            format!("{} to {}", sse.url, settings.spool.path.display())
+            format!("{} to {}", settings.source.shown(), settings.spool.path.display())
         }
         StageKind::Ingester { collector, settings } => format!("{collector}'s spool to topic {}", settings.topic),
         StageKind::Archiver(settings) => format!("topic {} to {}", settings.topic, settings.path),

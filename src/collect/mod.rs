@@ -1,6 +1,6 @@
 //! Collectors: events from the outside, onto disk before they count, onto the bus exactly once.
 //!
-//! A source ([`sse`]) gives events with a token to resume by. A resume repeats, so what is known
+//! A [`source`] ([`sse`], [`poll`]) gives events with a token to resume by. A resume repeats, so what is known
 //! ([`seen`]) is dropped by the event's own id. What is new goes into the [`spool`], synced to disk
 //! within a moment, and from there onto the bus ([`ingest`]): one transaction holds events and the
 //! [`position`], and after anything unclear the topic's [`tail`] decides what is still to be sent.
@@ -10,9 +10,11 @@
 mod histories;
 pub mod ingest;
 pub mod marks;
+pub mod poll;
 pub mod position;
 pub mod route;
 pub mod seen;
+pub mod source;
 pub mod spool;
 pub mod sse;
 pub mod tail;
@@ -21,7 +23,9 @@ mod tests;
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::model::{Pointer, TopicName};
+pub use poll::PollSettings;
+
+use crate::model::{Pointer, TopicName, without_secrets};
 
 /// The compacted topic in which ingesters keep where they stand in their spools.
 pub const POSITIONS_TOPIC: &str = "howdah_positions";
@@ -44,9 +48,29 @@ pub struct SseSettings {
 
 /// Where a collector's events come from.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum SourceSettings {
     /// Server-sent events.
     Sse(SseSettings),
+    /// An HTTP API that is asked again and again.
+    Poll(Box<PollSettings>),
+}
+
+impl SourceSettings {
+    /// Its address, as it may be shown.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Sse(settings) => without_secrets(&settings.url),
+            Self::Poll(settings) => without_secrets(&settings.url),
+        }
+    }
+
+    /// Bytes of an event at most, and the setting that says so; a larger one becomes a dead letter.
+    pub fn bound(&self) -> (&'static str, u64) {
+        match self {
+            Self::Sse(settings) => ("max_event", settings.max_event),
+            Self::Poll(settings) => ("max_answer", settings.max_answer),
+        }
+    }
 }
 
 /// How a spool keeps its events.
@@ -77,7 +101,7 @@ pub struct SpoolSettings {
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where from.
-    pub source: Source,
+    pub source: SourceSettings,
     /// Where the event's own id stands; without it the source's event id is taken.
     pub id: Option<Pointer>,
     /// An event whose id was seen within this time (bus time, spool time) is known and dropped …

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     archive,
     bus::{Cleanup, TopicSpec},
-    collect::Source,
+    collect::SourceSettings,
     model::{Pointer, StageId, TopicName},
     table,
 };
@@ -34,8 +34,9 @@ pub fn of(file: &File, all: &[File]) -> Vec<String> {
         let id = &stage.id.value;
         match &stage.kind {
             Some(StageKind::Collector(settings)) => {
-                let Source::Sse(sse) = &settings.source;
-                notices.extend(late_reconnect(id, &sse.url, sse.reconnect_after));
+                if let SourceSettings::Sse(sse) = &settings.source {
+                    notices.extend(late_reconnect(id, &sse.url, sse.reconnect_after));
+                }
             }
             Some(StageKind::Archiver(settings)) => {
                 let Some(spec) = spec_of(file, &settings.topic) else { continue };

@@ -5,6 +5,7 @@
 mod address;
 mod clock;
 mod ids;
+pub mod json;
 mod nearest;
 mod pause;
 mod pointer;

@@ -24,6 +24,11 @@ impl Pointer {
         let parts = text.split('/').skip(1).map(|part| unescape(text, part)).collect::<Result<_, _>>()?;
         Ok(Self { text: text.to_owned(), parts })
     }
+
+    /// Its parts, without their escapes.
+    pub(super) fn parts(&self) -> &[String] {
+        &self.parts
+    }
 }
 
 impl fmt::Display for Pointer {

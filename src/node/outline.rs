@@ -3,9 +3,7 @@
 use crate::{
     api::views::{PipelineView, StageView},
     bus::Bus,
-    collect::Source,
     config::{Pipeline, Stage, StageKind},
-    model::without_secrets,
     store::Store,
 };
 
@@ -22,10 +20,7 @@ pub(super) fn outline(pipeline: &Pipeline, bus: &dyn Bus, store: &dyn Store) -> 
 
 fn stage_view(stage: &Stage) -> StageView {
     let (reads, writes) = match &stage.kind {
-        StageKind::Collector(settings) => {
-            let Source::Sse(source) = &settings.source;
-            (without_secrets(&source.url), format!("spool {}", settings.spool.path.display()))
-        }
+        StageKind::Collector(settings) => (settings.source.shown(), format!("spool {}", settings.spool.path.display())),
         StageKind::Ingester { collector, settings } => {
             (format!("spool of {collector}"), format!("topic {}", settings.topic))
         }

@@ -123,6 +123,10 @@ pub struct Vitals {
     pub possible_gaps: Counter,
     /// Connections opened by a source.
     pub connections: Counter,
+    /// Times that a source's connection ended, or that it gave no answer.
+    pub source_failures: Counter,
+    /// Times at which a source should have been asked and was not.
+    pub missed_polls: Counter,
     /// Messages in the mailbox.
     pub mailbox_depth: Gauge,
     /// Messages the mailbox holds at most.
@@ -174,6 +178,8 @@ impl Vitals {
             lost: Lost::default(),
             possible_gaps: Counter::default(),
             connections: Counter::default(),
+            source_failures: Counter::default(),
+            missed_polls: Counter::default(),
             mailbox_depth: Gauge::default(),
             mailbox_capacity: Gauge::default(),
             mailbox_waited_ms: Counter::default(),

@@ -1,4 +1,4 @@
-//! Events above the size bound: into a file of their own, and then a dead letter.
+//! What is above the size bound, or of no use: into a file of its own, and then a dead letter.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,10 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use super::{
-    super::{blocking, oversized::Oversized},
+    super::{
+        blocking,
+        oversized::{Oversized, SetAside},
+    },
     Collector, OVERSIZED, UNPROVEN,
 };
 use crate::collect::seen::Id;
@@ -30,8 +33,9 @@ impl Collector {
         }));
     }
 
-    pub(super) fn end_oversized(&mut self, token: Bytes, ctx: &mut Context<Self>) {
+    pub(super) fn end_oversized(&mut self, token: Bytes, unreadable: Option<String>, ctx: &mut Context<Self>) {
         let Some(file) = self.oversized.take() else { return };
+        let why = unreadable.map_or(SetAside::Above(self.parts.settings.source.bound().0), SetAside::Unreadable);
         ctx.wait(blocking(move || file.end()).into_actor(self).map(move |kept, collector, ctx| match kept {
             Ok(kept) => {
                 let (now, source) = (collector.parts.clock.now(), collector.parts.source.clone());
@@ -40,9 +44,13 @@ impl Collector {
                     collector.possible_gap(UNPROVEN);
                 }
                 collector.life.vitals.records_in.add(1);
-                match kept.entry(&source, token, now) {
+                collector.durable.take(1);
+                match kept.entry(&source, token, now, why) {
                     Ok(entry) if new => collector.append(vec![entry], ctx),
-                    Ok(_) => collector.life.vitals.duplicates.add(1),
+                    Ok(_) => {
+                        collector.life.vitals.duplicates.add(1);
+                        collector.append(Vec::new(), ctx);
+                    }
                     Err(fault) => collector.failed(&fault, ctx),
                 }
             }

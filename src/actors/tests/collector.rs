@@ -48,7 +48,7 @@ pub(super) fn house_of(
 ) -> House {
     let mut settings = ingester::collector(folder, url);
     settings.id = Some(crate::model::Pointer::parse("/meta/id").unwrap());
-    let collect::Source::Sse(source) = &mut settings.source;
+    let collect::SourceSettings::Sse(source) = &mut settings.source else { panic!("{:?}", settings.source) };
     source.reconnect_after = reconnect_after;
     let link = Link::default();
     let sends = IngesterParts { clock: clock.clone(), ..ingester::parts(&settings, bus.clone(), link.clone()) };

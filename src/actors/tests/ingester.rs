@@ -32,7 +32,7 @@ fn event(n: u64) -> Entry {
 /// What a collector of this folder's spool would be told.
 pub(super) fn collector(folder: &Path, url: &str) -> collect::Settings {
     collect::Settings {
-        source: collect::Source::Sse(collect::SseSettings {
+        source: collect::SourceSettings::Sse(collect::SseSettings {
             url: url.to_owned(),
             contact: None,
             reconnect_after: Duration::from_secs(600),

@@ -1,9 +1,7 @@
 //! Connections to a server of events: the requests, the reading, and the change from one to the
 //! next. What to do when is [`super::session`]'s decision.
 //!
-//! [`Stream::next`] hands out what was received; it may be dropped at any await and called again,
-//! nothing is lost by that. Faults that time may heal are told as [`Received::Disconnected`] and
-//! healed by the following calls; an error is final.
+//! Of a server's answer to a request only a refusal that is meant for us is final: any 4xx but 408 and 429.
 
 use std::{
     collections::VecDeque,
@@ -13,10 +11,11 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT},
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
 };
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -26,78 +25,17 @@ use super::{
     token,
 };
 use crate::{
-    collect::SseSettings,
+    collect::{
+        SseSettings,
+        source::{RawEvent, Received, Resume, Source},
+    },
     fault::{Fault, Result, Retry},
-    model::{Millis, without_secrets},
+    model::Millis,
+    web,
 };
 
 /// Events handed out in one go at most.
 pub const MAX_EVENTS: usize = 500;
-
-/// Bytes of a refusal's body that are read for the message.
-const REFUSAL_BYTES: usize = 300;
-
-/// A server's `Retry-After` is believed up to a day.
-const LONGEST_NAMED: Duration = Duration::from_secs(86_400);
-
-/// How long a refusal's body is waited for.
-const REFUSAL_WAIT: Duration = Duration::from_secs(2);
-
-/// Where a stream is taken up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resume {
-    /// The id of the last event taken; empty for none. Sent as `Last-Event-ID`.
-    pub token: Bytes,
-    /// Without a token: ask for events since then (`?since=`); `None` asks for what comes.
-    pub since: Option<Millis>,
-    /// An event that is repeated is surely known if no more than so many were taken after it.
-    pub known_for: u64,
-}
-
-/// An event as it was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawEvent {
-    /// The resume token as of this event. Empty if the source gives none.
-    pub id: Bytes,
-    /// Its kind, usually `message`.
-    pub kind: Bytes,
-    /// Its data, verbatim.
-    pub data: Bytes,
-}
-
-/// What [`Stream::next`] answers.
-#[derive(Debug)]
-pub enum Received {
-    /// A connection is open and is the one that is read from now on. Parts of an oversized event
-    /// that has not ended are void.
-    Connected {
-        /// Whether it was resumed by an event's id.
-        resumed: bool,
-    },
-    /// Events in order, at least one, [`MAX_EVENTS`] at most.
-    Events(Vec<RawEvent>),
-    /// The next bytes of an event above the bound; void unless an end follows.
-    OversizedPart(Bytes),
-    /// An event above the bound is complete.
-    OversizedEnd {
-        /// As of [`RawEvent::id`].
-        id: Bytes,
-        /// As of [`RawEvent::kind`].
-        kind: Bytes,
-        /// How many bytes its parts have together.
-        len: u64,
-    },
-    /// The connection is over, or the next one could not be opened. The following calls go on by
-    /// themselves.
-    Disconnected {
-        /// Why. Log it.
-        fault: Fault,
-        /// Whether a connection is still read (the attempt to open the next one failed).
-        reading: bool,
-        /// The next attempt begins after this time; zero if one is under way.
-        again_in: Duration,
-    },
-}
 
 /// Opens connections.
 #[derive(Clone, Debug)]
@@ -116,29 +54,17 @@ impl Connector {
     /// # Errors
     /// `User` for a URL or contact that cannot be used.
     pub fn new(settings: &SseSettings) -> Result<Self> {
-        let shown = without_secrets(&settings.url);
-        let url = Url::parse(&settings.url).map_err(|error| Fault::user(format!("url {shown:?}: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(Fault::user(format!("url {shown}: write http:// or https://")));
-        }
-        let version = env!("CARGO_PKG_VERSION");
-        let agent = settings
-            .contact
-            .as_ref()
-            .map_or_else(|| format!("howdah/{version}"), |contact| format!("howdah/{version} ({contact})"));
-        let agent = HeaderValue::from_bytes(agent.as_bytes())
-            .map_err(|_| Fault::user(format!("contact {:?} cannot stand in a User-Agent", settings.contact)))?;
-        // Only the first one counts; another part of the process may have been here before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (url, shown) = web::address(&settings.url)?;
+        let agent = web::user_agent(settings.contact.as_deref())?;
         // HTTP/1 and no pool: each stream is a TCP connection of its own. Over HTTP/2 the next
         // stream would share the connection that is about to be cut, and one that is not read
         // would hold up the other.
-        let client = Client::builder()
+        let client = web::builder()
             .http1_only()
             .pool_max_idle_per_host(0)
             .connect_timeout(settings.silence)
             .build()
-            .map_err(|error| Fault::user(format!("{shown}: no HTTP client: {}", chain(&error))))?;
+            .map_err(|error| Fault::user(format!("{shown}: no HTTP client: {}", web::chain(&error))))?;
         Ok(Self { client, url, shown, agent, silence: settings.silence })
     }
 
@@ -172,7 +98,7 @@ impl Connector {
         match refusal(response.status(), response.headers()) {
             None => Ok(response),
             Some(mut fault) => {
-                let _ = write!(fault.message, "{}", body(response).await);
+                let _ = write!(fault.message, "{}", web::said(response).await);
                 Err(fault.at(&self.shown))
             }
         }
@@ -180,22 +106,19 @@ impl Connector {
 
     fn not_sent(&self, error: reqwest::Error) -> Fault {
         let is_ours = error.is_builder() || error.is_redirect();
-        let message = format!("{}: {}", self.shown, chain(&error.without_url()));
+        let message = format!("{}: {}", self.shown, web::chain(&error.without_url()));
         if is_ours { Fault::user(message) } else { Fault::external(message) }
     }
 }
 
 // What is wrong with a response head, if anything.
 fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
-    let text =
-        |name| headers.get(&name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let message = format!("the server answers {status}");
-    let named = text(RETRY_AFTER).and_then(|value| retry_after(&value, text(DATE).as_deref()));
-    let named = named.map(|named| named.min(LONGEST_NAMED));
-    let again = named.map_or(Retry::Backoff, Retry::After);
+    let again = web::again(headers);
     Some(match status.as_u16() {
         200 => {
-            let kind = text(CONTENT_TYPE).unwrap_or_default();
+            let kind = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let kind = kind.unwrap_or_default();
             let essence = kind.split(';').next().unwrap_or_default().trim();
             if essence.eq_ignore_ascii_case("text/event-stream") {
                 return None;
@@ -211,38 +134,10 @@ fn refusal(status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
     })
 }
 
-// RFC 9110, section 10.2.3: seconds, or a date. The date is read against the response's own.
-fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
-    let parse = |date: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date.trim()).ok();
-    match value.trim().parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => Duration::try_from(parse(value)?.duration_since(parse(date?)?)).ok(),
-    }
-}
-
-async fn body(mut response: Response) -> String {
-    let chunk = timeout(REFUSAL_WAIT, response.chunk()).await.ok().and_then(Result::ok).flatten().unwrap_or_default();
-    match String::from_utf8_lossy(&chunk[..chunk.len().min(REFUSAL_BYTES)]).trim() {
-        "" => String::new(),
-        text => format!(": {}", text.escape_debug()),
-    }
-}
-
 fn iso_8601(time: Millis) -> Result<String> {
     jiff::Timestamp::from_millisecond(time)
         .map(|time| format!("{time:.3}"))
         .map_err(|error| Fault::internal(format!("since {time} ms: {error}")))
-}
-
-// reqwest says little itself; its causes say what happened.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 type Opening = Pin<Box<dyn Future<Output = (bool, Result<Response>)> + Send>>;
@@ -289,20 +184,7 @@ impl Stream {
         &self.resume
     }
 
-    /// Closes the connection. The next call opens another one at once, which goes on after the last event handed
-    /// out, as far as the source can.
-    pub fn hang_up(&mut self) {
-        (self.opening, self.reading) = (None, None);
-        self.items.clear();
-        self.session = Session::new(Instant::now(), self.reconnect_after);
-    }
-
-    /// What is received next. Opens, reads, waits and changes connections as needed; dropping the
-    /// future loses nothing.
-    ///
-    /// # Errors
-    /// Only what time does not heal; the stream is of no more use then.
-    pub async fn next(&mut self) -> Result<Received> {
+    async fn receive(&mut self) -> Result<Received> {
         loop {
             if let Some(received) = self.take_items() {
                 return Ok(received);
@@ -356,25 +238,25 @@ impl Stream {
         loop {
             match self.items.pop_front()? {
                 Item::Event { kind, data, .. } if kind == "error" => {
-                    let said = data[..data.len().min(REFUSAL_BYTES)].escape_ascii();
+                    let said = data[..data.len().min(web::REFUSAL_BYTES)].escape_ascii();
                     return Some(self.over(&format!("the server reports an error: {said}")));
                 }
-                Item::Event { kind, id, data } => {
-                    let mut events = vec![RawEvent { id: self.follow(id), kind, data }];
+                Item::Event { id, data, .. } => {
+                    let mut events = vec![RawEvent { token: self.follow(id), data }];
                     let more = |item: &mut Item| matches!(item, Item::Event { kind, .. } if kind != "error");
                     while events.len() < MAX_EVENTS
-                        && let Some(Item::Event { kind, id, data }) = self.items.pop_front_if(more)
+                        && let Some(Item::Event { id, data, .. }) = self.items.pop_front_if(more)
                     {
-                        events.push(RawEvent { id: self.follow(id), kind, data });
+                        events.push(RawEvent { token: self.follow(id), data });
                     }
                     self.note(Happening::Event);
                     return Some(Received::Events(events));
                 }
                 Item::OversizedPart(part) => return Some(Received::OversizedPart(part)),
-                Item::OversizedEnd { kind, id, len } => {
-                    let id = self.follow(id);
+                Item::OversizedEnd { id, .. } => {
+                    let token = self.follow(id);
                     self.note(Happening::Event);
-                    return Some(Received::OversizedEnd { id, kind, len });
+                    return Some(Received::OversizedEnd { token, unreadable: None });
                 }
                 Item::Retry(base) => self.note(Happening::Retry(base)),
                 Item::Comment => {}
@@ -409,6 +291,20 @@ impl Stream {
     }
 }
 
+#[async_trait]
+impl Source for Stream {
+    async fn next(&mut self) -> Result<Received> {
+        self.receive().await
+    }
+
+    // The next call opens another connection at once.
+    fn hang_up(&mut self) {
+        (self.opening, self.reading) = (None, None);
+        self.items.clear();
+        self.session = Session::new(Instant::now(), self.reconnect_after);
+    }
+}
+
 enum Happened {
     Opened(bool, Result<Response>),
     Read(Result<Option<Bytes>, String>),
@@ -426,7 +322,7 @@ async fn read(reading: &mut Option<Response>, silent: Instant) -> Result<Option<
     let Some(response) = reading else { return pending().await };
     match timeout_at(silent, response.chunk()).await {
         Ok(Ok(chunk)) => Ok(chunk),
-        Ok(Err(error)) => Err(chain(&error.without_url())),
+        Ok(Err(error)) => Err(web::chain(&error.without_url())),
         Err(_) => Err("no byte for longer than the silence bound".to_owned()),
     }
 }

@@ -17,5 +17,5 @@ pub mod grammar;
 pub mod session;
 pub mod token;
 
-pub use connection::{Connector, RawEvent, Received, Resume, Stream};
+pub use connection::{Connector, Stream};
 pub use session::Overlap;

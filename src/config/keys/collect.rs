@@ -1,15 +1,15 @@
 //! The keys of `[collector.<name>]` and `[ingester.<name>]`.
 
-use super::{Body, Role, build, topic_of};
+use super::{Body, Role, build, sources::source, topic_of};
 use crate::{
     collect::{
-        IngestSettings, Layout, Settings, Source, SpoolSettings, SseSettings,
+        IngestSettings, Layout, Settings, SourceSettings, SpoolSettings,
         spool::naming::{self, Template},
     },
     config::{
         StageKind,
         complaint::At,
-        quantity::{DAY, GIB, HOUR, KIB, MIB, MILLISECOND, MINUTE, SECOND, TIB, show_size},
+        quantity::{DAY, GIB, KIB, MIB, MILLISECOND, MINUTE, SECOND, TIB, show_size},
         section::Section,
         values,
     },
@@ -17,8 +17,7 @@ use crate::{
 };
 
 pub(super) fn collector(section: &mut Section<'_>) -> Body {
-    let source = section.key("sse", "the source, a server of events: sse = { url = \"…\" }").section().required();
-    let source = source.and_then(|at| sse(at.value));
+    let source = source(section);
     let id = section.key("id", "where the event's own id stands; without it the source's event id is taken");
     let id = id.parse(values::POINTER, values::pointer).optional();
     let window = section
@@ -29,18 +28,17 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
     let spool = section.key("spool", "where events lie before they are on the bus: spool = { path = \"…\" }");
     let spool = spool.section().required().and_then(|at| self::spool(at.value));
 
-    let largest = source.as_ref().map(|source| source.max_event);
-    if let Some((event, spool)) = largest.zip(spool.as_ref()).filter(|(event, spool)| *event > spool.value.max_bytes) {
+    let largest = source.as_ref().map(SourceSettings::bound).zip(spool.as_ref());
+    if let Some(((bound, event), spool)) = largest.filter(|((_, event), spool)| *event > spool.value.max_bytes) {
+        let (event, spool) = (show_size(event), show_size(spool.value.max_bytes));
         section.say(format!(
-            "an event may be larger (sse.max_event = {}) than the whole spool (spool.max_bytes = {})",
-            show_size(event),
-            show_size(spool.value.max_bytes)
+            "an event may be larger ({bound} = {event}) than the whole spool (spool.max_bytes = {spool})"
         ));
     }
     let folder = spool.as_ref().map(|at| At { value: at.value.path.clone(), place: at.place.clone() });
     let settings = build(|| {
         Some(Settings {
-            source: Source::Sse(source?),
+            source: source?,
             id: id?.map(|at| at.value),
             dedupe_window: window?.value,
             dedupe_ids: ids?.value,
@@ -48,40 +46,6 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
         })
     });
     Body { topic: None, role: Role::Collector { spool: folder }, kind: settings.map(StageKind::Collector) }
-}
-
-fn sse(mut section: Section<'_>) -> Option<SseSettings> {
-    let url = section.key("url", "where the stream is");
-    let url = url.parse(values::URL, values::url).required();
-    let contact = section.key("contact", "an e-mail address or a URL that the source's operators can reach");
-    let written = contact.parse(values::CONTACT, values::contact).or(None);
-    let reconnect = section.key("reconnect_after", "open the next connection this long after the last one");
-    let reconnect = reconnect.duration(100 * MILLISECOND..=DAY).or(14 * MINUTE);
-    let silence = section.key("silence", "a connection without a byte for this long is given up");
-    let silence = silence.duration(100 * MILLISECOND..=HOUR).or(30 * SECOND);
-    let max_event = section.key("max_event", "a larger event is kept as a file and reported as a dead letter");
-    let max_event = max_event.size(KIB..=64 * MIB).or(MIB);
-
-    let host = url.as_ref().and_then(|at| values::host(&at.value).ok());
-    if let Some((host, At { value: None, place })) =
-        host.filter(|host| values::is_wikimedia(host)).zip(written.as_ref())
-    {
-        section.say_at(
-            place,
-            format!(
-                "{host} asks to know whom to reach: set HOWDAH_CONTACT to an e-mail address or a URL \
-                 (with contact = \"${{HOWDAH_CONTACT}}\" here); it is sent in the User-Agent"
-            ),
-        );
-    }
-    section.finish();
-    Some(SseSettings {
-        url: url?.value,
-        contact: written?.value,
-        reconnect_after: reconnect?.value,
-        silence: silence?.value,
-        max_event: max_event?.value,
-    })
 }
 
 /// The spool's settings; the place is that of its path.

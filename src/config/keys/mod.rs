@@ -7,6 +7,7 @@
 mod bus;
 mod collect;
 mod sinks;
+mod sources;
 mod store;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -4,13 +4,14 @@ mod clusters;
 mod complaints;
 mod schema;
 mod several;
+mod sources;
 mod spool;
 
 use super::*;
 use crate::{
     archive::Codec,
     collect::{
-        Layout, Source,
+        Layout, SourceSettings,
         spool::naming::{self, Template},
     },
     model::Pointer,
@@ -104,7 +105,7 @@ fn a_server_of_ones_own_needs_no_contact_and_data_goes_where_it_is_told() {
     assert_eq!(pipeline.bus, BusSettings::Embedded { path: "/data/bus".into() });
     let StageKind::Collector(collector) = &pipeline.stages[0].kind else { panic!("{:?}", pipeline.stages[0]) };
     assert_eq!(collector.spool.path, Path::new("/data/spool/wikimedia"));
-    let Source::Sse(sse) = &collector.source;
+    let SourceSettings::Sse(sse) = &collector.source else { panic!("{collector:?}") };
     assert_eq!((sse.url.as_str(), &sse.contact), ("http://127.0.0.1:9/v2/stream/recentchange", &None));
 }
 
@@ -133,7 +134,7 @@ fn what_is_not_written_has_its_default() {
         assert_eq!((stage.replicas, stage.supervision), (1, supervision));
     }
     let StageKind::Collector(collector) = &collect.kind else { panic!("{collect:?}") };
-    let Source::Sse(sse) = &collector.source;
+    let SourceSettings::Sse(sse) = &collector.source else { panic!("{collector:?}") };
     assert_eq!((sse.contact.as_deref(), sse.max_event), (None, KIB * KIB));
     assert_eq!((sse.reconnect_after, sse.silence), (840 * second, 30 * second));
     assert_eq!((&collector.id, collector.dedupe_window, collector.dedupe_ids), (&None, 900 * second, 100_000));
@@ -291,7 +292,7 @@ backoff = { base = "1ms", cap = "2ms", healthy = "3ms" }
         (Some(&pointer("/wiki")), 5, 8_192)
     );
     let StageKind::Collector(collector) = &pipeline.stages[3].kind else { panic!() };
-    let Source::Sse(sse) = &collector.source;
+    let SourceSettings::Sse(sse) = &collector.source else { panic!("{collector:?}") };
     assert_eq!((sse.contact.as_deref(), sse.max_event), (Some("ops@example.org"), 100_000));
     assert_eq!(
         (collector.id.as_ref(), collector.dedupe_window, collector.dedupe_ids),

@@ -41,8 +41,6 @@ fn a_spool_has_room_for_its_files_and_events() {
     let event = small("localhost:1/s\"", "localhost:1/s\", max_event = \"8MiB\"");
     check_whole(
         &event.replace("\"d/spool\"", "\"d/spool\", max_bytes = \"4MiB\", roll_bytes = \"1MiB\""),
-        &[
-            "6:12: collector.c: an event may be larger (sse.max_event = 8MiB) than the whole spool (spool.max_bytes = 4MiB)",
-        ],
+        &["6:12: collector.c: an event may be larger (max_event = 8MiB) than the whole spool (spool.max_bytes = 4MiB)"],
     );
 }

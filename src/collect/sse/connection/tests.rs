@@ -56,9 +56,7 @@ impl Visitor {
 
 async fn events(stream: &mut Stream) -> Vec<String> {
     let Received::Events(events) = stream.next().await.unwrap() else { panic!("no events") };
-    let text = |event: &RawEvent| {
-        format!("{}[{}]={}", event.kind.escape_ascii(), event.id.escape_ascii(), event.data.escape_ascii())
-    };
+    let text = |event: &RawEvent| format!("[{}]={}", event.token.escape_ascii(), event.data.escape_ascii());
     events.iter().map(text).collect()
 }
 
@@ -120,10 +118,10 @@ async fn events_come_in_order_and_move_the_token() {
     });
     assert!(!resumed);
     visitor.say(":ok\n\nid: 1\ndata: a\n\nid: 2\nevent: k\ndata: b\n\nid: 3\ndata: c").await;
-    assert_eq!(events(&mut stream).await, ["message[1]=a", "k[2]=b"]);
+    assert_eq!(events(&mut stream).await, ["[1]=a", "[2]=b"]);
     assert_eq!(stream.resume().token, "2");
     visitor.say("c\n\n").await;
-    assert_eq!(events(&mut stream).await, ["message[3]=cc"]);
+    assert_eq!(events(&mut stream).await, ["[3]=cc"]);
     assert_eq!(stream.resume().token, "3");
 }
 
@@ -148,7 +146,7 @@ async fn a_chunk_of_many_events_is_handed_out_in_bounded_batches() {
         }
     };
     let (_visitor, ()) = tokio::join!(serve, read);
-    let expected: Vec<_> = (0..2_000).map(|n| format!("message[{n}]=x")).collect();
+    let expected: Vec<_> = (0..2_000).map(|n| format!("[{n}]=x")).collect();
     assert_eq!(received, expected);
 }
 
@@ -167,13 +165,13 @@ async fn an_event_above_the_bound_comes_in_pieces_and_moves_the_token() {
         loop {
             match stream.next().await.unwrap() {
                 Received::OversizedPart(part) => got += part.len() as u64,
-                Received::OversizedEnd { id, len, .. } => return (id, len, got),
+                Received::OversizedEnd { token, .. } => return (token, got),
                 other => panic!("{other:?}"),
             }
         }
     };
     let (_visitor, end) = tokio::join!(serve, read);
-    assert_eq!(end, (Bytes::from_static(b"9"), 5_000, 5_000));
+    assert_eq!(end, (Bytes::from_static(b"9"), 5_000));
     assert_eq!(stream.resume().token, "9");
 }
 
@@ -185,7 +183,7 @@ async fn a_cut_is_resumed_by_the_id_of_the_last_event_taken() {
         let mut visitor = server.visitor().await;
         visitor.say(&format!("{HEAD}retry: 10\nid: 1\ndata: a\n\nid: 2\ndata: never ended\n")).await;
     });
-    assert_eq!(events(&mut stream).await, ["message[1]=a"]);
+    assert_eq!(events(&mut stream).await, ["[1]=a"]);
     let (fault, reading, again_in) = disconnected(&mut stream).await;
     assert_eq!((fault.domain, reading), (Domain::External, false));
     assert!(again_in <= Duration::from_millis(100), "{again_in:?}");
@@ -199,7 +197,7 @@ async fn a_cut_is_resumed_by_the_id_of_the_last_event_taken() {
     assert!(!visitor.request.contains("since"), "{}", visitor.request);
     // What the first connection left open is not of the second one.
     visitor.say("data: b\n\n").await;
-    assert_eq!(events(&mut stream).await, ["message[]=b"]);
+    assert_eq!(events(&mut stream).await, ["[]=b"]);
 }
 
 #[tokio::test]
@@ -212,21 +210,21 @@ async fn the_next_connection_is_read_only_after_the_present_one_is_left() {
         visitor.say(&format!("{HEAD}id: 1\ndata: a\n\n")).await;
         visitor
     });
-    assert_eq!(events(&mut stream).await, ["message[1]=a"]);
+    assert_eq!(events(&mut stream).await, ["[1]=a"]);
     // The second one is open, its head has not come: the first one is read on.
     let (second, mut new) = tokio::join!(events(&mut stream), async {
         let visitor = server.visitor().await;
         old.say("id: 2\ndata: b\n\n").await;
         visitor
     });
-    assert_eq!(second, ["message[2]=b"]);
+    assert_eq!(second, ["[2]=b"]);
     assert!(new.request.contains("\r\nlast-event-id: 1\r\n"), "{}", new.request);
     // The head comes, with events behind it: the old one is left, the new one read from its first
     // byte, known events included, and the token goes back with it.
     new.say(&format!("{HEAD}id: 1\ndata: a\n\n")).await;
     assert!(connected(&mut stream).await);
     old.left().await;
-    assert_eq!(events(&mut stream).await, ["message[1]=a"]);
+    assert_eq!(events(&mut stream).await, ["[1]=a"]);
     assert_eq!(stream.resume().token, "1");
 }
 
@@ -249,7 +247,7 @@ async fn a_refused_next_connection_leaves_the_present_one_as_it_is() {
         assert!(again_in > Duration::from_secs(least), "{status}: {again_in:?}");
     }
     old.say("id: 1\ndata: a\n\n").await;
-    assert_eq!(events(&mut stream).await, ["message[1]=a"]);
+    assert_eq!(events(&mut stream).await, ["[1]=a"]);
 }
 
 #[tokio::test]
@@ -263,7 +261,7 @@ async fn an_error_event_ends_the_connection_after_what_came_before_it() {
             .await;
         visitor
     });
-    assert_eq!(events(&mut stream).await, ["message[1]=a"]);
+    assert_eq!(events(&mut stream).await, ["[1]=a"]);
     let (fault, reading, again_in) = disconnected(&mut stream).await;
     assert!(fault.message.ends_with("the server reports an error: no broker"), "{fault}");
     assert!(!reading && again_in > Duration::from_millis(900), "{again_in:?}");
@@ -318,7 +316,7 @@ async fn dropping_the_future_loses_nothing() {
             };
             tokio::select! {
                 next = stream.next() => if let Received::Events(events) = next.unwrap() {
-                    received.extend(events.into_iter().map(|event| event.id));
+                    received.extend(events.into_iter().map(|event| event.token));
                 },
                 () = few => {}
             }

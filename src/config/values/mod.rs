@@ -3,6 +3,8 @@
 //! Each function takes the text as filled in and answers with the value, or with what is wrong and
 //! what is allowed.
 
+pub mod services;
+
 use std::{
     path::{Component, Path, PathBuf},
     time::Duration,
