@@ -32,6 +32,9 @@ pub const POINTS: &[&str] = &[
     "table.checkpointed",
     "table.marked",
     "table.cleaned",
+    "load.before_sink",
+    "load.after_sink",
+    "load.stored",
 ];
 
 #[cfg(debug_assertions)]

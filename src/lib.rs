@@ -112,6 +112,7 @@ pub mod disk;
 pub mod failpoint;
 pub mod fault;
 pub mod health;
+pub mod load;
 pub mod model;
 pub mod node;
 pub mod recorded;

@@ -31,7 +31,7 @@ pub async fn restart(events: &[u8], state: &Path, of: impl FnOnce(&str) -> Pipel
         match &mut stage.kind {
             StageKind::Aggregator(settings) => settings.commit_interval = Duration::from_millis(100),
             StageKind::Collector(settings) => settings.spool.sync_within = Duration::from_millis(10),
-            StageKind::Archiver(_) | StageKind::Ingester { .. } => {}
+            StageKind::Archiver(_) | StageKind::Ingester { .. } | StageKind::Loader(_) => {}
         }
     }
     let begun = Instant::now();

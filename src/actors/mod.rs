@@ -1,5 +1,5 @@
 //! The actors: thin. They translate messages, call the pure or durable heart in `collect`,
-//! `archive` and `table`, do the effect, and count. Each restart begins from what is durable.
+//! `archive`, `table` and `load`, do the effect, and count. Each restart begins from what is durable.
 
 mod aggregator;
 mod archiver;
@@ -8,6 +8,7 @@ mod collector;
 mod ingester;
 mod ledger;
 mod link;
+mod loader;
 mod oversized;
 mod suspects;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use collector::{Collector, CollectorParts, EndCollecting};
 pub use ingester::{DrainSpool, Ingester, IngesterParts};
 pub use ledger::Ledger;
 pub use link::Link;
+pub use loader::{Loader, LoaderParts, Loads};
 pub use suspects::Suspects;
 
 use actix::prelude::*;
@@ -49,7 +51,7 @@ macro_rules! greets {
     )*};
 }
 
-greets!(Aggregator, Archiver, Collector, Ingester);
+greets!(Aggregator, Archiver, Collector, Ingester, Loader);
 
 /// The pauses of a protocol that an actor runs as one attempt, told to its supervisor: between two
 /// tries it waits, and each try has the stall's whole bound. Without this an outage of the store

@@ -19,33 +19,36 @@ use crate::{
     vitals::{Connections, Death, Kind, Reason, State, Vitals},
 };
 
-use Kind::{Aggregator, Archiver, Collector as Source, Ingester};
+use Kind::{Aggregator, Archiver, Collector as Source, Ingester, Loader};
 
 /// A figure of an actor: its name without the prefix, what it says, who has it, and how it is read.
 type Figure = (&'static str, &'static str, &'static [Kind], fn(&Vitals) -> f64);
 
-const EVERYBODY: &[Kind] = &[Source, Ingester, Archiver, Aggregator];
-const READERS: &[Kind] = &[Archiver, Aggregator];
+const EVERYBODY: &[Kind] = &[Source, Ingester, Archiver, Aggregator, Loader];
+const READERS: &[Kind] = &[Archiver, Aggregator, Loader];
 const TABLES: &[Kind] = &[Aggregator];
 const SOURCES: &[Kind] = &[Source];
+const LOADERS: &[Kind] = &[Loader];
 
 #[rustfmt::skip]
 const COUNTERS: &[Figure] = &[
     ("records_in_total", "Records taken in, from the source, the spool or the bus.", EVERYBODY, |v| count(v.records_in.get())),
     ("bytes_in_total", "Bytes taken in.", EVERYBODY, |v| count(v.bytes_in.get())),
-    ("records_out_total", "Records handed on durably, to the spool, the bus, the archive or the table.", EVERYBODY, |v| count(v.records_out.get())),
+    ("records_out_total", "Records handed on durably, to the spool, the bus, the archive or the table; rows that a sink has.", EVERYBODY, |v| count(v.records_out.get())),
     ("bytes_out_total", "Bytes handed on durably.", EVERYBODY, |v| count(v.bytes_out.get())),
-    ("commits_total", "Durable steps done: spool syncs, bus transactions, segments, table commits.", EVERYBODY, |v| count(v.commits.get())),
+    ("commits_total", "Durable steps done: spool syncs, bus transactions, segments, table commits, loads.", EVERYBODY, |v| count(v.commits.get())),
     ("dead_letters_total", "Records kept as dead letters.", EVERYBODY, |v| count(v.dead_letters.get())),
     ("stale_batches_total", "Batches dropped because they were meant for an earlier life or place; they are read again.", EVERYBODY, |v| count(v.stale_batches.get())),
     ("mailbox_wait_seconds_total", "How long senders waited for room in the mailbox.", EVERYBODY, |v| Duration::from_millis(v.mailbox_waited_ms.get()).as_secs_f64()),
-    ("duplicates_total", "Events known already and dropped: a resume repeats.", SOURCES, |v| count(v.duplicates.get())),
+    ("duplicates_total", "Events known already and dropped, since a resume repeats; rows whose key an earlier one has.", &[Source, Loader], |v| count(v.duplicates.get())),
     ("possible_gaps_total", "Resumes whose overlap could not be proven.", SOURCES, |v| count(v.possible_gaps.get())),
     ("source_connections_total", "Connections opened to the source.", SOURCES, |v| count(v.connections.get())),
     ("source_failures_total", "Connections to the source that ended, and requests without a good answer.", SOURCES, |v| count(v.source_failures.get())),
     ("missed_polls_total", "Times at which the source should have been asked and was not: the answer before took too long, or nobody was there.", SOURCES, |v| count(v.missed_polls.get())),
     ("skipped_records_total", "Records that the table leaves out because they have no key or time.", TABLES, |v| count(v.skipped.get())),
-    ("filtered_records_total", "Records that a filter left out of the table.", TABLES, |v| count(v.filtered.get())),
+    ("filtered_records_total", "Records, or their elements, that a filter left out of the table or the sink.", &[Aggregator, Loader], |v| count(v.filtered.get())),
+    ("sink_requests_total", "Requests to the sink.", LOADERS, |v| count(v.sink_requests.get())),
+    ("sink_failures_total", "Requests to the sink that are to be made again.", LOADERS, |v| count(v.sink_failures.get())),
     ("late_records_total", "Records whose hour was final already.", TABLES, |v| count(v.late.get())),
     ("future_records_total", "Records too far ahead of their bus time.", TABLES, |v| count(v.future.get())),
     ("final_files_total", "Files of final hours, brought to where plain readers of the table see them.", TABLES, |v| count(v.final_hours.get())),
@@ -60,7 +63,7 @@ const GAUGES: &[Figure] = &[
     ("mailbox_messages", "Messages in the mailbox.", EVERYBODY, |v| signed(v.mailbox_depth.get())),
     ("mailbox_capacity_messages", "Messages that the mailbox holds at most.", EVERYBODY, |v| signed(v.mailbox_capacity.get())),
     ("abandoned_threads", "Blocked threads that were given up and have not come back.", EVERYBODY, |v| signed(v.abandoned.get())),
-    ("lag_records", "Records on the bus, or in the spool, that were not taken yet.", &[Ingester, Archiver, Aggregator], |v| signed(v.lag.get())),
+    ("lag_records", "Records on the bus, or in the spool, that were not taken yet.", &[Ingester, Archiver, Aggregator, Loader], |v| signed(v.lag.get())),
     ("spool_full_in_seconds", "Until the spool is full, at the rate of the last minute; +Inf while it does not fill.", SOURCES, |v| v.spool_full_in.get().map_or(f64::INFINITY, count)),
     ("open_windows", "Windows that are not final, those of each partition by themselves.", TABLES, |v| signed(v.open_windows.get())),
     ("watermark_timestamp_seconds", "The smallest committed watermark of the partitions; 0 for none.", TABLES, |v| seconds(v.watermark.get())),
@@ -147,6 +150,7 @@ fn of_actors(steer: &dyn Steer, now: Millis) -> Vec<MetricFamily> {
         (Ingester, "source_to_bus_seconds", "From the receipt of an event until it is on the bus."),
         (Archiver, "bus_to_archive_seconds", "From when a record was written to the bus until readers see it."),
         (Aggregator, "event_to_table_seconds", "From when an event happened until the table counts it."),
+        (Loader, "bus_to_sink_seconds", "From when a record was written to the bus until the sink has its rows."),
     ] {
         let metrics = actors.iter().filter(|vitals| vitals.kind == kind).map(|vitals| histogram(vitals));
         families.push(family(name, help, MetricType::HISTOGRAM, metrics.collect()));

@@ -118,6 +118,7 @@ fn stage_in_words(kind: &StageKind) -> String {
         StageKind::Ingester { collector, settings } => format!("{collector}'s spool to topic {}", settings.topic),
         StageKind::Archiver(settings) => format!("topic {} to {}", settings.topic, settings.path),
         StageKind::Aggregator(settings) => format!("topic {} to {}", settings.topic, settings.path),
+        StageKind::Loader(settings) => format!("topic {} to {}", settings.topic, settings.sink.shown()),
     }
 }
 

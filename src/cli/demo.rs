@@ -124,7 +124,7 @@ fn pipelines(url: &str, folder: &Path) -> Result<Vec<Pipeline>> {
         match &mut stage.kind {
             StageKind::Archiver(settings) => settings.roll_age = Duration::from_secs(3),
             StageKind::Aggregator(settings) => settings.commit_interval = Duration::from_secs(1),
-            StageKind::Collector(_) | StageKind::Ingester { .. } => {}
+            StageKind::Collector(_) | StageKind::Ingester { .. } | StageKind::Loader(_) => {}
         }
     }
     Ok(pipelines)

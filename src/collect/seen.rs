@@ -48,7 +48,7 @@ const NUMBERS: u32 = (1 << 31) - 1;
 const SMALLEST_TABLE: usize = 64;
 
 /// What is kept of an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Id([u64; 2]);
 
 // In the place of an id that has come again since, and stands further back.

@@ -51,7 +51,7 @@ pub use values::topic as parse_topic;
 use crate::{
     archive,
     bus::{Cleanup, TopicSpec, kafka},
-    collect,
+    collect, load,
     model::{PipelineId, StageId, TopicName},
     store::{StorePath, hdfs},
     supervise::policy::{StageSupervision, Supervision},
@@ -97,7 +97,7 @@ impl Pipeline {
         let folder = |stage: &Stage| match &stage.kind {
             StageKind::Archiver(settings) => values::template(&settings.path).ok().map(|template| template.folder),
             StageKind::Aggregator(settings) => Some(settings.path.clone()),
-            StageKind::Collector(_) | StageKind::Ingester { .. } => None,
+            StageKind::Collector(_) | StageKind::Ingester { .. } | StageKind::Loader(_) => None,
         };
         self.stages.iter().filter_map(folder).collect()
     }
@@ -156,6 +156,8 @@ pub enum StageKind {
     Archiver(archive::Settings),
     /// Keeps a table of a topic.
     Aggregator(table::Settings),
+    /// Brings a topic into InfluxDB or Elasticsearch.
+    Loader(Box<load::Settings>),
 }
 
 impl StageKind {
@@ -166,6 +168,7 @@ impl StageKind {
             Self::Ingester { .. } => "ingester",
             Self::Archiver(_) => "archiver",
             Self::Aggregator(_) => "aggregator",
+            Self::Loader(_) => "loader",
         }
     }
 }
@@ -249,6 +252,7 @@ fn meant(file: keys::File, notices: Vec<String>) -> Option<Pipeline> {
     topics.extend(dead_letters);
     let positions = TopicName::from(collect::POSITIONS_TOPIC);
     topics.push(TopicSpec { name: positions, num_partitions: 1, cleanup: Cleanup::Compact });
+    let id = file.id?.value;
 
     let stage = |stage: keys::Stage| {
         Some(Stage {
@@ -258,14 +262,28 @@ fn meant(file: keys::File, notices: Vec<String>) -> Option<Pipeline> {
             kind: stage.kind?,
         })
     };
+    let is_on = |stage: &keys::Stage| !matches!(stage.role, keys::Role::Loader { is_off: true, .. });
+    let stages: Vec<_> = file.stages.into_iter().filter(is_on).map(stage).collect::<Option<_>>()?;
+    for stage in &stages {
+        if let StageKind::Loader(settings) = &stage.kind {
+            let read = topics.iter().find(|spec| spec.name == settings.topic);
+            let num_partitions = read.map_or(1, |spec| spec.num_partitions);
+            topics.extend(
+                settings.horizon.map(|horizon| load::state::keys_spec(&id, &stage.id, num_partitions, horizon)),
+            );
+        }
+    }
+    if stages.iter().any(|stage| matches!(stage.kind, StageKind::Loader(_))) {
+        topics.push(load::state::positions_spec());
+    }
     Some(Pipeline {
-        id: file.id?.value,
+        id,
         file: file.place.file.to_path_buf(),
         bus: file.bus?.value,
         store: file.store?.value,
         supervision: file.supervision?,
         topics,
-        stages: file.stages.into_iter().map(stage).collect::<Option<_>>()?,
+        stages,
         notices,
     })
 }

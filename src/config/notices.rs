@@ -6,7 +6,7 @@ use super::{
     StageKind,
     keys::{File, Role},
     quantity::{HOUR, MINUTE, show_duration, show_size},
-    rules::{counted, same_bus},
+    rules::{counted, keys_of},
     values,
 };
 use crate::{
@@ -47,7 +47,10 @@ pub fn of(file: &File, all: &[File]) -> Vec<String> {
                 notices.extend(rows_to_sum(id, settings, spec, &keys_of(file, all, &spec.name)));
                 notices.extend(short_retention(id, settings, spec));
             }
-            Some(StageKind::Ingester { .. }) | None => {}
+            None if matches!(stage.role, Role::Loader { is_off: true, .. }) => {
+                notices.push(format!("loader {id} is off: its url says nothing"));
+            }
+            Some(StageKind::Ingester { .. } | StageKind::Loader(_)) | None => {}
         }
     }
     notices
@@ -55,17 +58,6 @@ pub fn of(file: &File, all: &[File]) -> Vec<String> {
 
 fn spec_of<'f>(file: &'f File, topic: &TopicName) -> Option<&'f TopicSpec> {
     file.topics.iter().filter_map(|topic| topic.spec.as_ref()).find(|spec| spec.name == *topic)
-}
-
-/// What the ingesters of all files key a topic's records by.
-fn keys_of<'f>(file: &File, all: &'f [File], topic: &TopicName) -> Vec<Option<&'f Pointer>> {
-    let stages = all.iter().filter(|other| same_bus(file, other)).flat_map(|other| &other.stages);
-    let writers = stages.filter(|stage| stage.topic.as_ref().is_some_and(|at| at.value == *topic));
-    let key = |stage: &'f super::keys::Stage| match &stage.role {
-        Role::Ingester { key, .. } => Some(key.as_ref()),
-        _ => None,
-    };
-    writers.filter_map(key).collect()
 }
 
 /// Wikimedia cuts each connection; who opens the next one only then misses what comes in between,

@@ -12,7 +12,7 @@ use super::{
     keys::{File, Role, Stage},
     values::absolute,
 };
-use crate::model::{PipelineId, StageId, TopicName};
+use crate::model::{PipelineId, Pointer, StageId, TopicName};
 
 /// Checks files that are to run in one process.
 pub fn check(files: &[File], sink: &Sink) {
@@ -23,11 +23,23 @@ pub fn check(files: &[File], sink: &Sink) {
         here.topics_are_declared();
         here.replicas_have_something_to_do();
         here.collectors_and_ingesters_are_pairs();
+        here.keys_are_within_a_partition(files);
     }
     pipelines_have_names_of_their_own(files, sink);
     a_topic_is_declared_alike(files, sink);
     local_folders_are_apart(files, sink);
     store_folders_are_apart(files, sink);
+}
+
+/// What the ingesters of all files key a topic's records by.
+pub fn keys_of<'f>(file: &File, all: &'f [File], topic: &TopicName) -> Vec<Option<&'f Pointer>> {
+    let stages = all.iter().filter(|other| same_bus(file, other)).flat_map(|other| &other.stages);
+    let writers = stages.filter(|stage| stage.topic.as_ref().is_some_and(|at| at.value == *topic));
+    let key = |stage: &'f Stage| match &stage.role {
+        Role::Ingester { key, .. } => Some(key.as_ref()),
+        _ => None,
+    };
+    writers.filter_map(key).collect()
 }
 
 /// Whether two files mean the same bus.
@@ -49,7 +61,8 @@ struct Rules<'f> {
 impl Rules<'_> {
     fn there_are_stages(&self) {
         if self.file.stages.is_empty() {
-            let kinds = "[collector.<name>], [ingester.<name>], [archiver.<name>] or [aggregator.<name>]";
+            let kinds = "[collector.<name>], [ingester.<name>], [archiver.<name>], [aggregator.<name>] or \
+                         [loader.<name>]";
             self.sink.say(&self.file.place, format!("the pipeline has no stage, allowed: at least one {kinds}"));
         }
     }
@@ -98,6 +111,28 @@ impl Rules<'_> {
             if replicas.value > partitions {
                 let has = format!("topic {} has {}", quoted(topic.as_str()), counted(partitions, "partition"));
                 self.sink.say(&replicas.place, format!("{has}: more actors would be idle, allowed: 1 to {partitions}"));
+            }
+        }
+    }
+
+    /// Of several partitions nothing says which element with a key is the first.
+    fn keys_are_within_a_partition(&self, files: &[File]) {
+        for stage in &self.file.stages {
+            let Role::Loader { key: Some(key), has_explode, .. } = &stage.role else { continue };
+            let Some((topic, partitions)) = stage.topic.as_ref().and_then(|topic| self.partitions(&topic.value)) else {
+                continue;
+            };
+            let all_by_it = || keys_of(self.file, files, topic).iter().all(|by| *by == Some(&key.value));
+            if partitions > 1 && (*has_explode || !all_by_it()) {
+                let has = format!("topic {} has {}", quoted(topic.as_str()), counted(partitions, "partition"));
+                let pointer = quoted(&key.value.to_string());
+                self.sink.say(
+                    &key.place,
+                    format!(
+                        "{has}, and which element is the first is known within each only: let it have one, or be keyed by \
+                         it (key = {pointer} in its ingester, without explode here)"
+                    ),
+                );
             }
         }
     }

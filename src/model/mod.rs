@@ -4,6 +4,7 @@
 
 mod address;
 mod clock;
+mod filter;
 mod ids;
 pub mod json;
 mod nearest;
@@ -13,6 +14,7 @@ mod record;
 
 pub use address::without_secrets;
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
+pub use filter::Filter;
 pub use ids::{
     ActorId, Epoch, Incarnation, NodeId, Offset, Partition, PipelineId, Sequence, StageId, TopicId, TopicName,
     fresh_uuid,

@@ -68,6 +68,20 @@ pub enum Scalar<'a> {
     Composite,
 }
 
+impl Scalar<'_> {
+    /// A text, number or boolean as a text, made in `scratch` where it is none; numbers in their shortest form.
+    pub fn text<'t>(&'t self, scratch: &'t mut String) -> Option<&'t str> {
+        *scratch = match self {
+            Self::Text(text) => return Some(text),
+            Self::Int(number) => number.to_string(),
+            Self::Float(number) => serde_json::Number::from_f64(*number)?.to_string(),
+            Self::Bool(truth) => truth.to_string(),
+            Self::Null | Self::Composite => return None,
+        };
+        Some(scratch.as_str())
+    }
+}
+
 /// Fetches several pointers from a JSON text in one pass.
 ///
 /// Where a key stands twice in an object the last one counts, as in most readers.

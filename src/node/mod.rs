@@ -36,7 +36,7 @@ pub use wiring::{archive_of, router};
 use steering::House;
 
 use crate::{
-    actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester},
+    actors::{Aggregator, Archiver, Collector, Drain, DrainSpool, EndCollecting, Ingester, Loader},
     api::{Api, Bound, steer::Steer},
     bus::{Bus, SharedBus},
     config::{NodeSettings, Pipeline},
@@ -85,6 +85,7 @@ struct Running {
     ingesters: Vec<Ref<Ingester>>,
     archivers: Vec<(TopicName, Ref<Archiver>)>,
     aggregators: Vec<(TopicName, Ref<Aggregator>)>,
+    loaders: Vec<(TopicName, Ref<Loader>)>,
 }
 
 impl Node {
@@ -159,8 +160,10 @@ impl Running {
         let archivers = archivers.map(|(topic, actor)| self.drain_sink(topic, actor));
         let aggregators = self.aggregators.iter().filter(|(_, actor)| !is_held(actor.vitals()));
         let aggregators = aggregators.map(|(topic, actor)| self.drain_sink(topic, actor));
-        let (archived, counted) = tokio::join!(join_all(archivers), join_all(aggregators));
-        steps.into_iter().chain(archived).chain(counted).all(|done| done)
+        let loaders = self.loaders.iter().filter(|(_, actor)| !is_held(actor.vitals()));
+        let loaders = loaders.map(|(topic, actor)| self.drain_sink(topic, actor));
+        let (archived, counted, loaded) = tokio::join!(join_all(archivers), join_all(aggregators), join_all(loaders));
+        steps.into_iter().chain(archived).chain(counted).chain(loaded).all(|done| done)
     }
 
     /// Lets a sink take and publish what its topic holds now.

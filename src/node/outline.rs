@@ -26,6 +26,7 @@ fn stage_view(stage: &Stage) -> StageView {
         }
         StageKind::Archiver(settings) => (format!("topic {}", settings.topic), format!("archive {}", settings.path)),
         StageKind::Aggregator(settings) => (format!("topic {}", settings.topic), format!("table {}", settings.path)),
+        StageKind::Loader(settings) => (format!("topic {}", settings.topic), settings.sink.shown()),
     };
     StageView { id: stage.id.to_string(), kind: stage.kind.word().to_owned(), replicas: stage.replicas, reads, writes }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     actors::{
         Aggregator, AggregatorParts, Archiver, ArchiverParts, Collector, CollectorParts, Counted, Ingester,
-        IngesterParts, Ledger, Link, Proposed, Suspects,
+        IngesterParts, Ledger, Link, Loader, LoaderParts, Loads, Proposed, Suspects,
     },
     archive::{self, BackedBus},
     bus::SharedBus,
@@ -27,6 +27,7 @@ use crate::{
     config::{Pipeline, Stage, StageKind, StoreSettings},
     disk,
     fault::{Fault, Result},
+    load,
     model::{ActorId, Clock, Epoch, NodeId, StageId, SystemClock, TopicName},
     store::{self, SharedStore},
     supervise::{
@@ -159,6 +160,7 @@ pub(super) async fn start(pipelines: Vec<Pipeline>, state: &Path, tracer: &Trace
             ingesters: wired.ingesters,
             archivers: wired.archivers,
             aggregators: wired.aggregators,
+            loaders: wired.loaders,
         });
     }
     let (said, gave_up) = watch::channel(false);
@@ -193,6 +195,7 @@ struct Wired {
     ingesters: Vec<Ref<Ingester>>,
     archivers: Vec<(TopicName, Ref<Archiver>)>,
     aggregators: Vec<(TopicName, Ref<Aggregator>)>,
+    loaders: Vec<(TopicName, Ref<Loader>)>,
 }
 
 impl Wired {
@@ -205,6 +208,7 @@ impl Wired {
             ingesters: Vec::new(),
             archivers: Vec::new(),
             aggregators: Vec::new(),
+            loaders: Vec::new(),
         }
     }
 }
@@ -250,6 +254,24 @@ impl Common {
                         let actor = self.child(wired, stage, replica, move |life| Archiver::new(life, parts.clone()));
                         self.hand_over(wired, Lever::rolling(&actor));
                         wired.archivers.push((settings.topic.clone(), actor));
+                    }
+                }
+                StageKind::Loader(settings) => {
+                    let (settings, sink) = (Arc::new((**settings).clone()), load::open(&settings.sink)?);
+                    for replica in (0..stage.replicas).rev() {
+                        let parts = LoaderParts {
+                            settings: settings.clone(),
+                            replicas: stage.replicas,
+                            bus: backed(&self.pipeline, &settings.topic, self.bus.clone(), self.store.clone()),
+                            sink: sink.clone(),
+                            clock: self.clock.clone(),
+                            suspects: Suspects::default(),
+                            loads: Loads::default(),
+                            tracer: self.tracer.clone(),
+                        };
+                        let actor = self.child(wired, stage, replica, move |life| Loader::new(life, parts.clone()));
+                        self.hand_over(wired, Lever::rolling(&actor));
+                        wired.loaders.push((settings.topic.clone(), actor));
                     }
                 }
                 StageKind::Ingester { .. } | StageKind::Collector(_) => {}
@@ -336,6 +358,7 @@ fn kind_of(stage: &StageKind) -> Kind {
         StageKind::Ingester { .. } => Kind::Ingester,
         StageKind::Archiver(_) => Kind::Archiver,
         StageKind::Aggregator(_) => Kind::Aggregator,
+        StageKind::Loader(_) => Kind::Loader,
     }
 }
 

@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Filter, Key, Measure, MeasureKind, Number, Settings, TimeUnit,
+    Key, Measure, MeasureKind, Number, Settings, TimeUnit,
     grid::{Grid, MAX_WINDOW},
 };
 use crate::{
     fault::{Fault, Result},
-    model::{Millis, Pointer},
+    model::{Filter, Millis, Pointer},
 };
 
 /// The columns that every table has beside its keys and measures.

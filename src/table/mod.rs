@@ -61,7 +61,7 @@ pub use show::{View, show};
 
 use crate::{
     bus::Start,
-    model::{Pointer, TopicName},
+    model::{Filter, Pointer, TopicName},
     store::StorePath,
 };
 
@@ -119,18 +119,6 @@ pub struct Key {
     pub pointer: Pointer,
 }
 
-/// A condition that a record must meet to be counted; one that does not is filtered, not skipped.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Filter {
-    /// Where to look.
-    pub pointer: Pointer,
-    /// `true`: what stands there must be one of `values`; `false`: it must be none of them
-    /// (nothing standing there is none of them).
-    pub include: bool,
-    /// Texts, compared as keys are.
-    pub values: Vec<String>,
-}
-
 /// What an aggregator is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -148,7 +136,7 @@ pub struct Settings {
     pub keys: Vec<Key>,
     /// Measures, in order, at least one.
     pub measures: Vec<Measure>,
-    /// All must hold.
+    /// All must hold; a record that does not meet them is filtered, not skipped.
     pub filters: Vec<Filter>,
     /// The watermark is the largest event time minus this.
     pub watermark_delay: Duration,

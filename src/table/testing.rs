@@ -9,11 +9,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use super::{Filter, Key, Measure, MeasureKind, Number, Settings, TimeUnit};
+use super::{Key, Measure, MeasureKind, Number, Settings, TimeUnit};
 use crate::{
     bus::Start,
     fault::{Fault, Result},
-    model::{Millis, Offset, Pause, Pointer, Record},
+    model::{Filter, Millis, Offset, Pause, Pointer, Record},
     store::{Entry, Put, Renamed, Store, StorePath, StoreWriter},
 };
 

@@ -27,6 +27,8 @@ pub enum Kind {
     Archiver,
     /// Counts a topic into a table.
     Aggregator,
+    /// Brings a topic into a sink.
+    Loader,
     /// Keeps others running.
     Supervisor,
 }
@@ -39,6 +41,7 @@ impl Kind {
             Self::Ingester => "ingester",
             Self::Archiver => "archiver",
             Self::Aggregator => "aggregator",
+            Self::Loader => "loader",
             Self::Supervisor => "supervisor",
         }
     }
@@ -123,6 +126,10 @@ pub struct Vitals {
     pub possible_gaps: Counter,
     /// Connections opened by a source.
     pub connections: Counter,
+    /// Requests to a sink.
+    pub sink_requests: Counter,
+    /// Requests to a sink that are to be made again.
+    pub sink_failures: Counter,
     /// Times that a source's connection ended, or that it gave no answer.
     pub source_failures: Counter,
     /// Times at which a source should have been asked and was not.
@@ -178,6 +185,8 @@ impl Vitals {
             lost: Lost::default(),
             possible_gaps: Counter::default(),
             connections: Counter::default(),
+            sink_requests: Counter::default(),
+            sink_failures: Counter::default(),
             source_failures: Counter::default(),
             missed_polls: Counter::default(),
             mailbox_depth: Gauge::default(),

@@ -6,6 +6,7 @@
 
 mod bus;
 mod collect;
+mod loaders;
 mod sinks;
 mod sources;
 mod store;
@@ -101,6 +102,15 @@ pub enum Role {
         /// The folder.
         folder: Option<At<StorePath>>,
     },
+    /// It brings a topic into a sink.
+    Loader {
+        /// The key of which only the first element counts.
+        key: Option<At<Pointer>>,
+        /// Whether records have several elements.
+        has_explode: bool,
+        /// Whether it has no sink, and is left out.
+        is_off: bool,
+    },
 }
 
 impl Role {
@@ -111,6 +121,7 @@ impl Role {
             Self::Ingester { .. } => "ingester",
             Self::Archiver { .. } => "archiver",
             Self::Aggregator { .. } => "aggregator",
+            Self::Loader { .. } => "loader",
         }
     }
 }
@@ -155,6 +166,7 @@ fn read(mut root: Section<'_>, sink: &Sink) -> Option<File> {
     stages_of(root.key("ingester", "stages that bring a spool's events onto a topic"), collect::ingester);
     stages_of(root.key("archiver", "stages that archive a topic, byte for byte"), sinks::archiver);
     stages_of(root.key("aggregator", "stages that keep a live table of a topic"), sinks::aggregator);
+    stages_of(root.key("loader", "stages that bring a topic into InfluxDB or Elasticsearch"), loaders::loader);
     stages.sort_by_key(|stage| (stage.id.place.line, stage.id.place.column));
     root.finish();
     Some(File { place, id, supervision, bus, store, topics, stages })

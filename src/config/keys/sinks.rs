@@ -13,7 +13,8 @@ use crate::{
         section::{ReadKind, Section},
         values,
     },
-    table::{self, Filter, Measure, MeasureKind, Number, TimeUnit},
+    model::Filter,
+    table::{self, Measure, MeasureKind, Number, TimeUnit},
 };
 
 pub(super) fn archiver(section: &mut Section<'_>) -> Body {
@@ -70,7 +71,7 @@ pub(super) fn archiver(section: &mut Section<'_>) -> Body {
 }
 
 /// Where a stage begins on a topic that is in use already.
-fn start_of(section: &mut Section<'_>) -> Option<At<Start>> {
+pub(super) fn start_of(section: &mut Section<'_>) -> Option<At<Start>> {
     let start =
         section.key("start", "where it begins on a topic that it never read; what it stored then holds for ever");
     start.parse(values::START, Start::parse).shown(|start| start.to_string().into()).or(Start::Earliest)
@@ -191,7 +192,7 @@ fn number(section: &mut Section<'_>) -> Option<Number> {
     Some(Number { pointer: pointer?.value, minus: minus?.map(|at| at.value) })
 }
 
-fn filter(mut section: Section<'_>) -> Option<Filter> {
+pub(super) fn filter(mut section: Section<'_>) -> Option<Filter> {
     let empty = "an empty list, allowed: at least one text";
     let pointer = section.key("pointer", "where to look in the event");
     let pointer = pointer.parse(values::POINTER, values::pointer).required();
@@ -208,7 +209,7 @@ fn filter(mut section: Section<'_>) -> Option<Filter> {
 }
 
 /// Reads each section before it answers, so that all their mistakes are said.
-fn all<'t, T>(sections: Vec<Section<'t>>, read: impl FnMut(Section<'t>) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn all<'t, T>(sections: Vec<Section<'t>>, read: impl FnMut(Section<'t>) -> Option<T>) -> Option<Vec<T>> {
     let read: Vec<Option<T>> = sections.into_iter().map(read).collect();
     read.into_iter().collect()
 }

@@ -49,7 +49,7 @@ window = "7m"
 "#;
     let expected = [
         "2:1: colour: unknown key; allowed: \"format\", \"pipeline\", \"bus\", \"store\", \"topics\", \"collector\", \
-         \"ingester\", \"archiver\", \"aggregator\"",
+         \"ingester\", \"archiver\", \"aggregator\", \"loader\"",
         "4:8: pipeline.name: \"Wiki Media\" is not a name: 1 to 100 of the characters a-z, 0-9, \"_\" and \"-\"",
         "5:12: pipeline.strategy: \"one_for_two\" is unknown; did you mean \"one_for_one\"? \
          allowed: \"one_for_one\", \"one_for_all\", \"rest_for_one\"",
@@ -133,7 +133,8 @@ fn an_empty_file_lacks_what_every_file_must_have() {
             "1:1: bus: missing: the section [bus]: what carries the records",
             "1:1: store: missing: the section [store]: where archives and tables lie",
             "1:1: the pipeline has no stage, allowed: at least one [collector.<name>], [ingester.<name>], \
-         [archiver.<name>] or [aggregator.<name>]",
+         [archiver.<name>], \
+             [aggregator.<name>] or [loader.<name>]",
         ],
     );
     check("format = 1", "format = 2", &["1:10: format: format 2 is unknown to this howdah, allowed: 1"]);

@@ -2,6 +2,7 @@
 
 mod clusters;
 mod complaints;
+mod loaders;
 mod schema;
 mod several;
 mod sources;
@@ -14,9 +15,9 @@ use crate::{
         Layout, SourceSettings,
         spool::naming::{self, Template},
     },
-    model::Pointer,
+    model::{Filter, Pointer},
     supervise::policy::{Backoff, Intensity, Policy, Strategy},
-    table::{Filter, Measure, MeasureKind, Number, TimeUnit},
+    table::{Measure, MeasureKind, Number, TimeUnit},
 };
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ fn env(name: &str) -> Option<String> {
     match name {
         "HOWDAH_CONTACT" => Some("ops@example.org".to_owned()),
         "ONE" => Some("1".to_owned()),
+        "INFLUX_URL" => Some("http://127.0.0.1:8086".to_owned()),
+        "INFLUX_BUCKET" => Some("users/autogen".to_owned()),
         "LINES" => Some("x\"\n[bus]\nkind = \"evil\"".to_owned()),
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! What texts about other services must look like.
 
+use super::url;
 use crate::config::{complaint::quoted, form::Text};
 
 /// How a text is written that must not be empty.
@@ -10,6 +11,72 @@ pub const HEADER: Text = Text { words: "a header's name, like \"X-Api-Key\"", pa
 
 /// How it is written what a header says.
 pub const HEADER_VALUE: Text = Text { words: "printable ASCII characters", pattern: r"(?:[\t -#%-~]|\$\$)*" };
+
+/// A text, or nothing.
+pub const TEXT_OR_NONE: Text = Text { words: "a string, or nothing", pattern: r"(?:[^$]|\$\$)*" };
+
+/// How an address is written that may be left out.
+pub const URL_OR_NONE: Text = Text {
+    words: "an address like \"https://host/path\", or nothing",
+    pattern: r"\s*|[Hh][Tt][Tt][Pp][Ss]?:(?:[^$\s\x00-\x1f\x7f-\x9f]|\$\$)+",
+};
+
+/// How a measurement, a tag or a field of InfluxDB is named.
+pub const LINE_NAME: Text = Text {
+    words: "a name without control characters and backslashes, which does not begin with \"_\" or \"#\"",
+    pattern: r"(?:[^$_#\x00-\x1f\x7f-\x9f\\]|\$\$)(?:[^$\x00-\x1f\x7f-\x9f\\]|\$\$)*",
+};
+
+/// How an index is named.
+pub const INDEX: Text = Text {
+    words: "an index's name: lower case, no spaces and none of \\ / * ? \" < > | , # :, not beginning with - _ + or a \
+            dot; %Y, %m, %d and %H are of the time",
+    pattern: r"(?:[^$A-Z\s\\/*?\x22<>|,#:%_.+-]|%[YmdH])(?:[^$A-Z\s\\/*?\x22<>|,#:%]|%[YmdH])*",
+};
+
+/// How a template of a text is written.
+pub const TEMPLATE: Text =
+    Text { words: "a text with parts like {/name/first}", pattern: r"(?:[^$]|\$\$)*\{/(?:[^$]|\$\$)*" };
+
+/// A text; nothing is `None`.
+///
+/// # Errors
+/// What is wrong with it, as for all of them.
+pub fn text_or_none(text: &str) -> Result<Option<String>, String> {
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// An address; nothing is `None`.
+pub fn url_or_none(text: &str) -> Result<Option<String>, String> {
+    if text.trim().is_empty() { Ok(None) } else { url(text).map(Some) }
+}
+
+/// The name of a measurement, a tag or a field. InfluxDB keeps names that begin with `_` for itself, and a line that
+/// begins with `#` is a comment.
+pub fn line_name(text: &str) -> Result<String, String> {
+    let fine =
+        !text.is_empty() && !text.starts_with(['_', '#']) && !text.contains(|c: char| c.is_control() || c == '\\');
+    match (fine, text) {
+        (true, "time") => Err("\"time\" is InfluxDB's own name for the time of a point".to_owned()),
+        (true, _) => Ok(text.to_owned()),
+        (false, _) => Err(format!("{} is not {LINE_NAME}", quoted(text))),
+    }
+}
+
+/// The name of an index, with fields of the time (Elastic's "Create index API").
+pub fn index(text: &str) -> Result<String, String> {
+    let wrong = || format!("{} is not {INDEX}", quoted(text));
+    let mut fields = text.split('%');
+    let first = fields.next().unwrap_or_default();
+    let has_fields = text.contains('%');
+    let plain = |part: &str| {
+        part == part.to_lowercase()
+            && !part.contains(|c: char| c.is_whitespace() || c.is_control() || "\\/*?\"<>|,#:".contains(c))
+    };
+    let known = |part: &str| part.starts_with(['Y', 'm', 'd', 'H']) && plain(&part[1..]);
+    let fine = plain(first) && fields.all(known) && !text.starts_with(['-', '_', '+', '.']) && text.len() <= 200;
+    if text.is_empty() || (first.is_empty() && !has_fields) || !fine { Err(wrong()) } else { Ok(text.to_owned()) }
+}
 
 /// A text that is not empty.
 ///

@@ -357,7 +357,7 @@ fn a_table_of_other_settings_is_refused_or_counted_anew_or_has_another_path() {
         settings.measures = vec![Measure { name: "len".into(), kind: MeasureKind::Max(number("/len")) }];
         settings.measures.insert(0, Measure { name: "n".into(), kind: MeasureKind::Count });
         settings.filters[0].values.push("canary".into());
-        settings.filters.push(super::super::Filter {
+        settings.filters.push(crate::model::Filter {
             pointer: testing::pointer("/wiki"),
             include: true,
             values: vec!["b".into(), "later".into()],

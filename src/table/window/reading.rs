@@ -112,14 +112,14 @@ impl Plan {
         let time = found[num_filters].as_ref().and_then(|scalar| time_of(scalar, self.time_unit));
         for ((include, values), scalar) in self.filters.iter().zip(&*found) {
             let listed =
-                scalar.as_ref().and_then(|s| text_of(s, &mut scratch.text)).is_some_and(|text| values.contains(text));
+                scalar.as_ref().and_then(|s| s.text(&mut scratch.text)).is_some_and(|text| values.contains(text));
             if listed != *include {
                 return Reading::Filtered(time);
             }
         }
         scratch.key.clear();
         for scalar in &found[num_filters + 1..num_filters + 1 + self.columns.keys.len()] {
-            match scalar.as_ref().and_then(|s| text_of(s, &mut scratch.text)) {
+            match scalar.as_ref().and_then(|s| s.text(&mut scratch.text)) {
                 Some(text) => push_text(&mut scratch.key, text),
                 None => return Reading::Unusable(time),
             }
@@ -132,19 +132,6 @@ impl Plan {
         }));
         time.map_or(Reading::Unusable(None), Reading::Usable)
     }
-}
-
-/// A text, number or boolean as a text; numbers in their shortest form.
-fn text_of<'t>(scalar: &'t Scalar<'_>, scratch: &'t mut String) -> Option<&'t str> {
-    *scratch = match scalar {
-        Scalar::Text(text) => return Some(text),
-        Scalar::Int(number) => number.to_string(),
-        Scalar::Float(number) => serde_json::Number::from_f64(*number)?.to_string(),
-        Scalar::Bool(true) => "true".to_owned(),
-        Scalar::Bool(false) => "false".to_owned(),
-        Scalar::Null | Scalar::Composite => return None,
-    };
-    Some(scratch.as_str())
 }
 
 #[allow(clippy::cast_precision_loss)] // exact up to 2⁵³, as `Op::Sum` says
@@ -180,7 +167,10 @@ fn whole(number: f64) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::{Filter, Measure, MeasureKind, testing};
+    use crate::{
+        model::Filter,
+        table::{Measure, MeasureKind, testing},
+    };
 
     fn check(settings: &Settings, event: &str, expected: Reading, keys: &[&str]) {
         let mut scratch = Scratch::default();

@@ -1,0 +1,394 @@
+//! One partition on its way into a sink.
+//!
+//! Batches are taken as long as there is room ([`Lane::take`]); what they gave is one *load*, which is brought
+//! into the sink ([`Lane::deliver`]) and then onto the bus ([`Lane::store`]). After any fault of the bus the lane
+//! is of no more use: open it anew, and what the sink may have is sent again.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    Settings,
+    deliver::{Around, Refused, deliver},
+    keys::{Keys, Verdict, Winner},
+    sink::{Place, Sink, Written},
+    state::{FORMAT, Owner, Position},
+    transform::{Made, Row, Transform},
+};
+use crate::{
+    bus::{
+        Producer, SharedBus, TopicInfo,
+        letters::{self, DeadLetter},
+    },
+    collect::seen::Id,
+    failpoint::cross,
+    fault::{Fault, Kind, Result},
+    model::{ActorId, Batch, Hole, Millis, Offset, Partition, Record, Why},
+    vitals::Moments,
+};
+
+/// The reason of a record, or an element of one, that cannot become a row.
+const UNUSABLE: &str = "unusable";
+/// The reason of a row that the sink does not take.
+const REFUSED: &str = "refused";
+
+/// What a lane is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Whose it is.
+    pub actor: ActorId,
+    /// What the loader was told.
+    pub settings: Arc<Settings>,
+    /// Where records come from, and where the lane keeps where it stands.
+    pub bus: SharedBus,
+    /// Where rows go.
+    pub sink: Arc<dyn Sink>,
+    /// Told of each step of what may take long.
+    pub progress: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// What a load brought.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Records that it is of.
+    pub records: u64,
+    /// Bytes of their values.
+    pub bytes: u64,
+    /// When they were written to the bus.
+    pub moments: Moments,
+    /// Rows that the sink has taken.
+    pub rows: u64,
+    /// Bytes of these.
+    pub row_bytes: u64,
+    /// Elements that a filter kept out.
+    pub filtered: u64,
+    /// Elements whose key an earlier one had won.
+    pub repeated: u64,
+    /// Records and elements that are dead letters now.
+    pub letters: u64,
+    /// Records that the bus had deleted before they were read.
+    pub lost: u64,
+}
+
+/// A row, with what a dead letter about it would say.
+struct Candidate {
+    written: Written,
+    key: Option<Bytes>,
+    source: Record,
+    element: u32,
+}
+
+impl Candidate {
+    fn place(&self) -> Winner {
+        Winner { offset: self.source.offset, element: self.element, time: self.source.time }
+    }
+}
+
+/// See the module's text.
+pub struct Lane {
+    parts: Parts,
+    owner: Owner,
+    transform: Arc<Transform>,
+    producer: Box<dyn Producer>,
+
+    /// Where the load begins.
+    from: Offset,
+    next: Offset,
+    keys: Option<Keys>,
+    loaded: Loaded,
+    rows: Vec<Candidate>,
+    row_bytes: usize,
+    won: Vec<(Bytes, Winner)>,
+    letters: Vec<DeadLetter>,
+    since: Option<Instant>,
+    /// The identities of the rows of one millisecond: no other could be the same.
+    alike: (Millis, HashSet<Id>),
+}
+
+impl Lane {
+    /// Opens the lane of a partition where it stood: whoever had it before is fenced.
+    ///
+    /// # Errors
+    /// [`Kind::Lost`] where the bus ends before the lane's position; those of [`Owner::position`] and the bus.
+    pub async fn open(parts: Parts, topic: TopicInfo, partition: Partition) -> Result<Self> {
+        let bus = &*parts.bus;
+        let owner = Owner { actor: parts.actor.clone(), topic, partition };
+        let producer = bus.producer(&owner.producer()).await?;
+        let position = owner.position(bus, parts.settings.follows_recreated).await?;
+        let mut next = match &position {
+            Some(position) => position.next,
+            None => parts.settings.start.resolve(bus, &owner.topic, partition).await?,
+        };
+        let high = bus.watermarks(&owner.topic, partition).await?.high;
+        if next > high {
+            let (actor, name) = (&parts.actor, &owner.topic.name);
+            let text = format!("{actor} stands at {name}-{partition}@{next}, and the bus ends at {high}");
+            return Err(Fault::data(format!("{text}: the bus has lost records or was replaced")).kind(Kind::Lost));
+        }
+        let is_new = position.is_none();
+        if let Some(Position { letter: Some(letter), from, .. }) = &position
+            && !owner.has_letter(bus, letter).await?
+        {
+            next = *from;
+        }
+        let keys = match parts.settings.horizon {
+            None => None,
+            Some(horizon) => {
+                let won = position.as_ref().and_then(|position| position.won);
+                let (keys, is_whole) = owner.keys(bus, horizon, won, &*parts.progress).await?;
+                if let Some(position) = position.filter(|_| !is_whole) {
+                    next = next.min(position.from);
+                }
+                Some(keys)
+            }
+        };
+        let mut lane = Self {
+            transform: Arc::new(Transform::new(&parts.settings.transform)),
+            parts,
+            owner,
+            producer,
+            from: next,
+            next,
+            keys,
+            loaded: Loaded::default(),
+            rows: Vec::new(),
+            row_bytes: 0,
+            won: Vec::new(),
+            letters: Vec::new(),
+            since: None,
+            alike: (Millis::MIN, HashSet::new()),
+        };
+        if is_new {
+            // Where it begins is decided once.
+            lane.store().await?;
+        }
+        Ok(lane)
+    }
+
+    /// The first offset that it has not taken.
+    pub fn position(&self) -> Offset {
+        self.next
+    }
+
+    /// The first offset that it has not loaded.
+    pub fn loaded(&self) -> Offset {
+        self.from
+    }
+
+    /// Whether it takes nothing more before it has loaded what it has.
+    pub fn is_full(&self) -> bool {
+        self.rows.len() >= self.parts.settings.batch_rows || self.row_bytes >= self.parts.settings.batch_bytes
+    }
+
+    /// When it should load what it has; `None` while it has nothing.
+    pub fn due(&self) -> Option<Instant> {
+        let since = self.since?;
+        Some(if self.is_full() { since } else { since + self.parts.settings.linger })
+    }
+
+    /// Takes a batch, whose records a life died of are at `poison`; false if it does not begin where the lane
+    /// stands.
+    pub fn take(&mut self, batch: &Batch, poison: impl Fn(Offset) -> bool, now: Instant) -> bool {
+        if batch.from != self.next {
+            return false;
+        }
+        for Hole { from, to, why } in batch.holes() {
+            if why == Why::Retention {
+                self.loaded.lost += to - from;
+            }
+        }
+        for record in &batch.records {
+            self.loaded.records += 1;
+            self.loaded.moments.push(record.time);
+            let Some(value) = &record.value else { continue };
+            self.loaded.bytes += value.len() as u64;
+            if poison(record.offset) {
+                let why = format!("{} died of it again and again", self.parts.actor);
+                self.bury(record, None, letters::POISON, &why);
+                continue;
+            }
+            let transform = Arc::clone(&self.transform);
+            match transform.rows(value) {
+                Ok(made) => (0..).zip(made).for_each(|(element, made)| self.made(record, element, made)),
+                Err(why) => self.bury(record, None, UNUSABLE, &why),
+            }
+        }
+        if batch.to > self.next {
+            self.since.get_or_insert(now);
+        }
+        self.next = batch.to;
+        true
+    }
+
+    fn made(&mut self, record: &Record, element: u32, made: Made<'_>) {
+        let written = match made {
+            Made::Row(row) => self.write(record, element, &row).map(|written| (written, row.key)),
+            Made::Filtered => {
+                self.loaded.filtered += 1;
+                return;
+            }
+            Made::Unusable(why) => Err(why),
+        };
+        match written {
+            Ok((written, key)) => {
+                self.row_bytes += written.text.len();
+                self.rows.push(Candidate { written, key, source: record.clone(), element });
+            }
+            Err(why) => self.bury(record, Some(element), UNUSABLE, &why),
+        }
+    }
+
+    fn write(&self, record: &Record, element: u32, row: &Row<'_>) -> std::result::Result<Written, String> {
+        let place = Place {
+            topic: self.owner.topic.id,
+            partition: self.owner.partition,
+            has_others: self.owner.topic.num_partitions > 1,
+            offset: record.offset,
+            element,
+            is_exploded: self.parts.settings.transform.explode.is_some(),
+            time: record.time,
+        };
+        self.parts.sink.write(row, &place)
+    }
+
+    fn bury(&mut self, record: &Record, element: Option<u32>, reason: &str, why: &str) {
+        let letter = self.letter(record, element, reason, why);
+        self.letters.push(letter);
+    }
+
+    /// Keyed by its place and by the stage: what is of no use here may be of use elsewhere.
+    fn letter(&self, record: &Record, element: Option<u32>, reason: &str, why: &str) -> DeadLetter {
+        let Owner { topic, partition, actor } = &self.owner;
+        let exploded = self.parts.settings.transform.explode.is_some();
+        let element = element.filter(|_| exploded).map_or_else(String::new, |element| format!("#{element}"));
+        let place = format!("{partition}@{}{element}", record.offset);
+        DeadLetter {
+            reason: reason.to_owned(),
+            detail: format!("{}-{place}: {why}", topic.name),
+            coordinate: letters::coordinate(topic, format!("{place}/{}", actor.stage)),
+            payload: record.value.clone(),
+            file: None,
+            record: Some((record.time, record.key.clone())),
+        }
+    }
+
+    /// Brings what was taken into the sink; what that came to has to be [stored](Self::store) then.
+    ///
+    /// A row that the sink refuses has not won its key: the next one that has it is sent, if there is one.
+    pub async fn deliver(&mut self, around: &dyn Around) -> Loaded {
+        let mut loaded = std::mem::take(&mut self.loaded);
+        let mut rest = std::mem::take(&mut self.rows);
+        (self.row_bytes, self.since) = (0, None);
+        loop {
+            let buried = self.letters.len();
+            let (rows, repeated) = self.judge(rest);
+            // Several requests, where the last batch brought more than one takes.
+            for rows in self.requests(&rows) {
+                let texts: Vec<Bytes> = rows.iter().map(|row| row.written.text.clone()).collect();
+                cross("load.before_sink");
+                let refused = deliver(&*self.parts.sink, &texts, around).await;
+                cross("load.after_sink");
+                loaded.rows += (rows.len() - refused.len()) as u64;
+                loaded.row_bytes += texts.iter().map(|text| text.len() as u64).sum::<u64>();
+                for Refused { row, words } in &refused {
+                    let row = &rows[*row];
+                    loaded.row_bytes -= row.written.text.len() as u64;
+                    self.bury(&row.source, Some(row.element), REFUSED, words);
+                    self.give_back(row);
+                }
+            }
+            if self.letters.len() == buried || repeated.is_empty() {
+                loaded.repeated += repeated.len() as u64;
+                loaded.letters = self.letters.len() as u64;
+                return loaded;
+            }
+            rest = repeated;
+        }
+    }
+
+    /// Those that are to be sent, and those whose key another one has.
+    fn judge(&mut self, rows: Vec<Candidate>) -> (Vec<Candidate>, Vec<Candidate>) {
+        let (mut sent, mut repeated) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            if let (Some(keys), Some(key)) = (&mut self.keys, &row.key) {
+                match keys.judge(key, row.place()) {
+                    Verdict::Repeated => {
+                        repeated.push(row);
+                        continue;
+                    }
+                    Verdict::Won => self.won.push((key.clone(), row.place())),
+                    Verdict::Known => {}
+                }
+            }
+            if self.is_alike(&row) {
+                let why = "another row of this millisecond has the same tags and time, and would be overwritten";
+                self.bury(&row.source, Some(row.element), UNUSABLE, why);
+                self.give_back(&row);
+                continue;
+            }
+            sent.push(row);
+        }
+        (sent, repeated)
+    }
+
+    fn is_alike(&mut self, row: &Candidate) -> bool {
+        let Some(identity) = &row.written.identity else { return false };
+        if self.alike.0 != row.source.time {
+            self.alike = (row.source.time, HashSet::new());
+        }
+        !self.alike.1.insert(Id::of(identity))
+    }
+
+    /// The row's key is free again.
+    fn give_back(&mut self, row: &Candidate) {
+        if let (Some(keys), Some(key)) = (&mut self.keys, &row.key) {
+            keys.give_back(key, row.place());
+            self.won.retain(|(won, winner)| won != key || *winner != row.place());
+        }
+    }
+
+    fn requests<'r>(&self, rows: &'r [Candidate]) -> Vec<&'r [Candidate]> {
+        let settings = &self.parts.settings;
+        let (mut requests, mut rest) = (Vec::new(), rows);
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = |row: &&Candidate| {
+                bytes += row.written.text.len();
+                bytes <= settings.batch_bytes
+            };
+            let number = rest.iter().take(settings.batch_rows).take_while(fits).count().max(1);
+            let (request, behind) = rest.split_at(number);
+            requests.push(request);
+            rest = behind;
+        }
+        requests
+    }
+
+    /// Puts onto the bus what a delivery came to, in one transaction: dead letters, won keys, the position.
+    ///
+    /// # Errors
+    /// Those of the bus: open the lane anew.
+    pub async fn store(&mut self) -> Result<()> {
+        let last = self.won.last().map(|(_, winner)| (winner.offset, winner.element));
+        let letter = self.letters.last().map(|letter| letter.coordinate.clone());
+        let position = Position { format: FORMAT, next: self.next, from: self.from, won: last, letter };
+        let Owner { topic, partition, actor } = &self.owner;
+        let letters = self.letters.drain(..).map(|letter| letter.outgoing(&topic.name, actor));
+        let won = self.won.drain(..).map(|(key, winner)| self.owner.store_key(&key, winner));
+        let mut records: Vec<_> = letters.chain(won).collect();
+        records.push(self.owner.store(&position)?);
+        self.producer.send(records).await?;
+        cross("load.stored");
+        self.from = self.next;
+        // For lag tools only: nothing here depends on it.
+        let group = format!("{}/{}", actor.pipeline, actor.stage);
+        match self.parts.bus.commit_offset(&group, topic, *partition, self.next).await {
+            Err(fault) if fault.kind == Kind::Recreated => return Err(fault),
+            Err(fault) => tracing::warn!(%actor, error = %fault, "the group's offset was not committed"),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What a loader wants of a sink, whatever it is.
+
+use std::io::Write;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+
+use super::transform::Row;
+use crate::{
+    fault::{Fault, Result},
+    model::{Millis, Offset, Partition, TopicId},
+};
+
+/// Where a row comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The topic's identity.
+    pub topic: TopicId,
+    /// The partition.
+    pub partition: Partition,
+    /// Whether the topic has others.
+    pub has_others: bool,
+    /// The record.
+    pub offset: Offset,
+    /// Which of its elements.
+    pub element: u32,
+    /// Whether records have several.
+    pub is_exploded: bool,
+    /// The record's bus time.
+    pub time: Millis,
+}
+
+/// A row as the sink wants it written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its bytes.
+    pub text: Bytes,
+    /// What another row would overwrite it by, if there is such a thing: two rows with the same one are one in
+    /// the sink.
+    pub identity: Option<Vec<u8>>,
+}
+
+/// What a sink answers to a request.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It has taken all rows but these.
+    Taken {
+        /// Those that it will never take, by their place in the request, and its words.
+        refused: Vec<(usize, String)>,
+        /// Those that it may take later, and how long it asks to wait.
+        later: Vec<usize>,
+        /// Why later.
+        fault: Option<Fault>,
+    },
+    /// Something in it cannot be taken, and nobody knows what; some of it may have been. Its words.
+    Bad(String),
+    /// It is too large. Its words.
+    TooLarge(String),
+    /// Nothing is known of it, or everything is refused for now: the same again, later.
+    Later(Fault),
+}
+
+impl Answer {
+    /// All rows were taken.
+    pub fn all_taken() -> Self {
+        Self::Taken { refused: Vec::new(), later: Vec::new(), fault: None }
+    }
+}
+
+/// A sink: what is written to it twice is there once.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// What to call it in messages: its kind and address, without secrets.
+    fn describe(&self) -> String;
+
+    /// Writes a row the way the sink wants it.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    fn write(&self, row: &Row<'_>, place: &Place) -> std::result::Result<Written, String>;
+
+    /// Brings rows into the sink, in one request.
+    async fn send(&self, rows: &[Bytes]) -> Answer;
+}
+
+/// These rows, each on a line of its own, as a request's body; made where it may take its time.
+///
+/// # Errors
+/// `Internal`: a helper thread died.
+pub(super) async fn body(rows: Vec<Bytes>, gzip: bool) -> Result<Vec<u8>> {
+    let making = move || {
+        let mut plain = Vec::with_capacity(rows.iter().map(|row| row.len() + 1).sum());
+        for row in rows {
+            plain.extend_from_slice(&row);
+            plain.push(b'\n');
+        }
+        if !gzip {
+            return Ok(plain);
+        }
+        let mut packed = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
+        packed.write_all(&plain).and_then(|()| packed.finish())
+    };
+    let made = tokio::task::spawn_blocking(making).await;
+    let made = made.map_err(|error| Fault::internal(format!("a helper thread died: {error}")))?;
+    made.map_err(|error| Fault::internal(format!("compression: {error}")))
+}
