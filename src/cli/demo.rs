@@ -1,5 +1,5 @@
-//! `howdah demo`: the wikimedia pipeline on an hour of recorded edits, many times faster, with a live
-//! view in which a person may kill actors. Ends with proof: the archive verified, the table read.
+//! `howdah demo`: a shipped pipeline on recorded data, many times faster, with a live view in which a person
+//! may kill actors. Ends with proof: the archive verified, the tables read.
 
 use std::{
     io::BufRead,
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
@@ -18,15 +18,16 @@ use super::{
     terminal::{grouped, say},
 };
 use crate::{
+    collect::SourceSettings,
     config::{self, Pipeline, StageKind},
     fault::{Fault, Result},
     node::{self, End, Node},
-    recorded::{self, Feed, Layout, Options},
+    recorded::{self, Answers, Feed, Layout, Options},
     trace::Tracer,
 };
 
 const EVENTS: &[u8] = include_bytes!("../../data/recentchange-2015-09-12.ndjson.gz");
-const PIPELINE: &str = include_str!("../../pipelines/wikimedia.toml");
+const ANSWERS: &[u8] = include_bytes!("../../data/randomuser.ndjson.gz");
 
 /// How often the view is drawn.
 const DRAW: Duration = Duration::from_millis(200);
@@ -36,15 +37,57 @@ const DRAW: Duration = Duration::from_millis(200);
 #[command(after_help = "Example:\n  howdah demo --for 30s\n\n\
     Type an actor's number and Enter to kill it, q and Enter to end.")]
 pub struct Arguments {
+    /// Which pipeline
+    #[arg(value_enum, default_value_t = Which::Wikimedia)]
+    pipeline: Which,
     /// End after this time
     #[arg(long = "for", value_name = "TIME", value_parser = config::parse_duration)]
     time: Option<Duration>,
-    /// Events a second
-    #[arg(long, default_value_t = 50.0)]
+    /// Events or answers a second
+    #[arg(long, default_value_t = 50.0, value_parser = speed)]
     speed: f64,
     /// Keep everything in this folder (default: a temporary one, deleted at the end)
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
+}
+
+/// A pipeline that ships, with what it runs on here.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// An hour of real Wikipedia edits, as Wikimedia's server streams them
+    Wikimedia,
+    /// Answers of an API that makes up people; they are loaded into InfluxDB where INFLUX_URL says so
+    Randomuser,
+}
+
+impl Which {
+    fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Wikimedia => ("pipelines/wikimedia.toml", include_str!("../../pipelines/wikimedia.toml")),
+            Self::Randomuser => ("pipelines/randomuser.toml", include_str!("../../pipelines/randomuser.toml")),
+        }
+    }
+
+    /// The variable that says where its source is.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Wikimedia => "WIKIMEDIA_URL",
+            Self::Randomuser => "RANDOMUSER_URL",
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Wikimedia => "Real edits of 2015-09-12",
+            Self::Randomuser => "Recorded answers",
+        }
+    }
+}
+
+/// A rate from one in a hundred seconds to ten thousand a second.
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed| (0.01..=10_000.0).contains(speed));
+    speed.ok_or_else(|| "allowed: a number from 0.01 to 10000".to_owned())
 }
 
 /// Runs the demo.
@@ -63,9 +106,14 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
 }
 
 fn demo(arguments: &Arguments, folder: &Path) -> Result<u8> {
-    let url = serve(arguments.speed)?;
-    let pipelines = pipelines(&url, folder)?;
-    say!("Real edits of 2015-09-12 from {url}, {} a second, through {} actors.", arguments.speed, count(&pipelines))?;
+    let which = arguments.pipeline;
+    let url = serve(which, arguments.speed)?;
+    let pipelines = pipelines(which, arguments.speed, &url, folder)?;
+    let (what, speed, number) = (which.what(), arguments.speed, count(&pipelines));
+    say!("{what} from {url}, {speed} a second, through {number} actors.")?;
+    for notice in pipelines.iter().flat_map(|pipeline| &pipeline.notices) {
+        say!("Note: {notice}.")?;
+    }
     say!("Type an actor's number and Enter to kill it; q and Enter, or Ctrl-C, to end.\n")?;
     let end = node::block_on(watch(pipelines.clone(), &folder.join("node"), arguments.time))??;
     say!("")?;
@@ -87,44 +135,60 @@ fn demo(arguments: &Arguments, folder: &Path) -> Result<u8> {
     Ok(code)
 }
 
-/// Serves the recorded events from a thread of its own; answers with the stream's URL.
-fn serve(speed: f64) -> Result<String> {
-    let feed = Arc::new(Feed::load(EVENTS, Layout::default())?);
+/// Serves what was recorded from a thread of its own; answers with the source's URL.
+fn serve(which: Which, speed: f64) -> Result<String> {
     let (tell, told) = std::sync::mpsc::channel();
     let serving = move || {
         block_on(async {
             let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await;
             let listener = listener.map_err(|error| Fault::io("listening on 127.0.0.1", &error))?;
-            let options = Options { speed, ..Options::default() };
-            let (served, work) = recorded::serve(listener, feed, options, std::future::pending())?;
-            let _ = tell.send(served.addr);
-            work.await;
+            match which {
+                Which::Wikimedia => {
+                    let feed = Arc::new(Feed::load(EVENTS, Layout::default())?);
+                    let options = Options { speed, ..Options::default() };
+                    let (served, work) = recorded::serve(listener, feed, options, std::future::pending())?;
+                    let _ = tell.send(format!("http://{}/v2/stream/recentchange", served.addr));
+                    work.await;
+                }
+                Which::Randomuser => {
+                    let answers = Answers::load(ANSWERS)?;
+                    let (serving, work) = recorded::serve_answers(listener, answers, 0, std::future::pending())?;
+                    let _ = tell.send(format!("http://{}/api/", serving.addr));
+                    work.await;
+                }
+            }
             Ok(())
         })
     };
     std::thread::Builder::new()
-        .name("recorded events".to_owned())
+        .name("recorded data".to_owned())
         .spawn(move || serving().and_then(|served: Result<()>| served))
         .map_err(|error| Fault::io("starting a thread", &error))?;
-    let address = told.recv().map_err(|_| Fault::external("127.0.0.1: no port is free for the recorded events"))?;
-    Ok(format!("http://{address}/v2/stream/recentchange"))
+    told.recv().map_err(|_| Fault::external("127.0.0.1: no port is free for what was recorded"))
 }
 
-/// The shipped pipeline on the recorded stream, with shorter times so that a person sees it work.
-fn pipelines(url: &str, folder: &Path) -> Result<Vec<Pipeline>> {
-    let data = folder.display().to_string();
+/// The shipped pipeline on the recorded data, with shorter times so that a person sees it work.
+fn pipelines(which: Which, speed: f64, url: &str, folder: &Path) -> Result<Vec<Pipeline>> {
+    let (data, (file, text)) = (folder.display().to_string(), which.file());
     let environment = |name: &str| match name {
-        "WIKIMEDIA_URL" => Some(url.to_owned()),
+        name if name == which.variable() => Some(url.to_owned()),
         "HOWDAH_DATA" => Some(data.clone()),
+        name if name.starts_with("INFLUX_") => config::environment(name),
         _ => None,
     };
-    let mut pipelines = config::parse(Path::new("pipelines/wikimedia.toml"), PIPELINE, &environment)
-        .map_err(|complaints| Fault::internal(complaints.first().map_or(String::new(), ToString::to_string)))?;
+    // What a person has set may be wrong; the file is not.
+    let mut pipelines = config::parse(Path::new(file), text, &environment)
+        .map_err(|complaints| Fault::user(complaints.first().map_or(String::new(), ToString::to_string)))?;
     for stage in pipelines.iter_mut().flat_map(|pipeline| &mut pipeline.stages) {
         match &mut stage.kind {
             StageKind::Archiver(settings) => settings.roll_age = Duration::from_secs(3),
             StageKind::Aggregator(settings) => settings.commit_interval = Duration::from_secs(1),
-            StageKind::Collector(_) | StageKind::Ingester { .. } | StageKind::Loader(_) => {}
+            StageKind::Collector(settings) => {
+                if let SourceSettings::Poll(poll) = &mut settings.source {
+                    poll.period = Duration::from_secs_f64(1.0 / speed).max(Duration::from_millis(1));
+                }
+            }
+            StageKind::Ingester { .. } | StageKind::Loader(_) => {}
         }
     }
     Ok(pipelines)

@@ -12,6 +12,7 @@ mod live;
 mod manual;
 mod remote;
 mod run;
+mod serve_answers;
 mod serve_events;
 mod table;
 mod terminal;
@@ -113,10 +114,12 @@ enum Command {
     Table(table::Command),
     /// Wait until an hour of a table is final
     Wait(wait::Arguments),
-    /// Watch a pipeline at work on recorded edits; needs no network
+    /// Watch a shipped pipeline at work on recorded data; needs no network
     Demo(demo::Arguments),
     /// Serve recorded events the way Wikimedia's stream does
     ServeEvents(serve_events::Arguments),
+    /// Serve recorded answers of an HTTP API, one to each request
+    ServeAnswers(serve_answers::Arguments),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  howdah completions bash > /etc/bash_completion.d/howdah")]
     Completions {
@@ -168,6 +171,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Wait(arguments) => wait::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::ServeEvents(arguments) => serve_events::run(&arguments),
+        Command::ServeAnswers(arguments) => serve_answers::run(&arguments),
         Command::Completions { shell } => manual::completions(Arguments::command(), shell),
         Command::Man { dir } => manual::pages(&Arguments::command(), dir.as_ref()),
     };

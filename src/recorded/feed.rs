@@ -176,7 +176,8 @@ impl Head {
     }
 }
 
-fn lines(mut reader: impl BufRead) -> Result<Vec<Bytes>> {
+/// The lines of a recording, plain or gzip, without their ends; empty ones are none.
+pub(super) fn lines(mut reader: impl BufRead) -> Result<Vec<Bytes>> {
     let unreadable = |e: std::io::Error| Fault::data(format!("cannot be read: {e}"));
     let mut whole = Vec::new();
     if reader.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]) {

@@ -133,7 +133,8 @@ pub async fn said(mut response: Response) -> String {
     let chunk = timeout(REFUSAL_WAIT, response.chunk()).await.ok().and_then(Result::ok).flatten().unwrap_or_default();
     match String::from_utf8_lossy(&chunk[..chunk.len().min(REFUSAL_BYTES)]).trim() {
         "" => String::new(),
-        text => format!(": {}", text.escape_debug()),
+        // On one line, whatever it is.
+        text => format!(": {}", text.replace(char::is_control, " ")),
     }
 }
 
