@@ -15,5 +15,6 @@ mod process;
 #[allow(dead_code, reason = "the library's own tests need the rest")]
 #[path = "servers/client.rs"]
 mod servers;
+mod sinks;
 mod tidy;
 mod torture;

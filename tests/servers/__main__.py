@@ -1,4 +1,4 @@
-"""`python3 -m servers kafka|hdfs …` runs a cluster; `python3 -m servers prepare` fetches and warms up.
+"""`python3 -m servers kafka|hdfs|influx|opensearch …` runs a cluster; `python3 -m servers prepare` fetches and warms up.
 
 A cluster's first line of output describes it: `{"server": "Apache Kafka 4.1.1", "brokers": "…"}`. Then it
 takes a command a line, and answers each with `{"ok": …}` or `{"failed": "why"}`:
@@ -21,9 +21,13 @@ from pathlib import Path
 from .guarded import GuardedHdfs
 from .hdfs import Hdfs
 from .hdfs import VERSION as HADOOP
+from .influx import VERSION as INFLUX
+from .influx import Influx
 from .kafka import VERSION as KAFKA
 from .kafka import Kafka
 from .kerberos import DAY
+from .opensearch import VERSION as OPENSEARCH
+from .opensearch import OpenSearch
 from .processes import Failed, die_with_parent
 from .zookeeper import OldKafka
 
@@ -84,9 +88,9 @@ def serve(make):
 
 def prepare():
     """Fetches the jars, and runs each kind of server once to archive the classes it loads."""
-    for name, version, make in (("kafka", KAFKA, Kafka), ("hadoop", HADOOP, Hdfs)):
+    kinds = (("kafka", KAFKA, Kafka, {"brokers": 1}), ("hadoop", HADOOP, Hdfs, {"datanodes": 1}))
+    for name, version, make, sizes in (*kinds, ("opensearch", OPENSEARCH, OpenSearch, {})):
         folder = Path(tempfile.mkdtemp(prefix="howdah-servers-"))
-        sizes = {"brokers": 1} if make is Kafka else {"datanodes": 1}
         try:
             cluster = make(folder, version=version, archiving=True, **sizes)
             if all(cluster.jars.archive(kind).exists() for kind in cluster.kinds):
@@ -99,10 +103,14 @@ def prepare():
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         print(f"{name} {version}: jars and class archives in {cluster.jars.folder}")
+    with tempfile.TemporaryDirectory(prefix="howdah-servers-") as folder:
+        print(f"influxdb {INFLUX}: {Influx(Path(folder)).program}")
 
 
 def touch(cluster):
     """Has a cluster do what every test has it do, so that its classes are loaded."""
+    if isinstance(cluster, OpenSearch):
+        return
     if isinstance(cluster, Kafka):
         steps = [("topics", ["--create", "--topic", "warm"], ""), ("producer", ["--topic", "warm"], "x\n")]
         steps += [("consumer", ["--topic", "warm", "--from-beginning", "--max-messages", "1"], "")]
@@ -130,6 +138,11 @@ def main():
     hdfs.add_argument("--ticket-life", type=int, default=DAY, metavar="SECONDS", help="of the usual user, guarded")
     hdfs.add_argument("--version", default=HADOOP)
     hdfs.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    influx = kinds.add_parser("influx", help="an InfluxDB server")
+    influx.add_argument("--version", default=INFLUX)
+    opensearch = kinds.add_parser("opensearch", help="an OpenSearch node")
+    opensearch.add_argument("--version", default=OPENSEARCH)
+    opensearch.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     asked = parser.parse_args()
     if asked.kind == "prepare":
         return prepare()
@@ -137,6 +150,10 @@ def main():
         kind = OldKafka if asked.version.startswith("2.") else Kafka
         sizes = {"settings": asked.set, "secure": asked.secure}
         return serve(lambda folder: kind(folder, asked.brokers, asked.version, **sizes))
+    if asked.kind == "influx":
+        return serve(lambda folder: Influx(folder, asked.version))
+    if asked.kind == "opensearch":
+        return serve(lambda folder: OpenSearch(folder, asked.version, settings=asked.set))
     kind, more = (GuardedHdfs, {"ticket_life": asked.ticket_life}) if asked.kerberos else (Hdfs, {})
     return serve(lambda folder: kind(folder, asked.datanodes, asked.ha, asked.version, settings=asked.set, **more))
 

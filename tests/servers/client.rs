@@ -99,7 +99,8 @@ impl Servers {
 fn version_of(servers: &str) -> Option<String> {
     std::env::var(match servers {
         "kafka" => "HOWDAH_TEST_KAFKA",
-        _ => "HOWDAH_TEST_HADOOP",
+        "hdfs" => "HOWDAH_TEST_HADOOP",
+        _ => return None,
     })
     .ok()
 }

@@ -25,13 +25,17 @@ def java():
     return f"{home}/bin/java" if home else "java"
 
 
+def base():
+    """Where what is fetched is kept."""
+    return Path(os.environ.get("HOWDAH_TEST_SERVERS", HERE.parent.parent / "target" / "test-servers"))
+
+
 class Jars:
     """The jars of one pom in one version, and the class archives beside them."""
 
     def __init__(self, name, version):
-        base = Path(os.environ.get("HOWDAH_TEST_SERVERS", HERE.parent.parent / "target" / "test-servers"))
         self.name, self.version = name, version
-        self.folder = base / f"{name}-{version}"
+        self.folder = base() / f"{name}-{version}"
 
     def fetch(self):
         """Once; again when the pom changes."""

@@ -47,7 +47,7 @@ fn script(name: &str) -> PathBuf {
 
 /// Runs a script of the judge to its end; answers with what it said, which is also the complaint if
 /// its exit code is not 0.
-fn run<S: AsRef<OsStr>>(name: &str, arguments: &[S]) -> Result<String, String> {
+pub fn judged<S: AsRef<OsStr>>(name: &str, arguments: &[S]) -> Result<String, String> {
     let output = Command::new(python()).arg("-B").arg(script(name)).args(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     let said = said.trim().to_owned();
@@ -70,7 +70,7 @@ pub fn make_events(out: &Path, plan: &Plan) {
     if plan.setup.big {
         option("big", 5_000);
     }
-    run("make_events.py", &arguments).unwrap_or_else(|why| panic!("{why}"));
+    judged("make_events.py", &arguments).unwrap_or_else(|why| panic!("{why}"));
 }
 
 /// What is judged, and by what.
@@ -101,7 +101,7 @@ impl Case<'_> {
         if self.letters.exists() {
             arguments.extend(["--letters".as_ref(), self.letters.as_os_str()]);
         }
-        run("judge.py", &arguments)
+        judged("judge.py", &arguments)
     }
 
     /// The table says what the events say. Which events were late, and which ones never came
@@ -113,7 +113,7 @@ impl Case<'_> {
         if self.plan.setup.odd || self.plan.setup.big {
             arguments.extend(["--at-positions".as_ref(), self.archive.as_os_str()]);
         }
-        run("judge.py", &arguments)
+        judged("judge.py", &arguments)
     }
 
     /// What readers saw midway was the truth of that moment.
@@ -121,7 +121,7 @@ impl Case<'_> {
         let mut arguments = self.arguments("snapshots");
         arguments.extend(["--archive".as_ref(), self.archive.as_os_str(), "--table".as_ref(), self.table.as_os_str()]);
         arguments.extend(["--samples".as_ref(), samples.as_os_str(), "--log".as_ref(), self.log.as_os_str()]);
-        run("judge.py", &arguments)
+        judged("judge.py", &arguments)
     }
 
     fn arguments(&self, judge: &'static str) -> Vec<&OsStr> {

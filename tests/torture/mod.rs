@@ -8,7 +8,7 @@
 //! - `HOWDAH_TORTURE_SEED=7` takes that seed, `7/2` also only the run with the number 2;
 //! - `HOWDAH_TORTURE_ROUNDS=10` makes ten times as many runs, each other than the ones before.
 
-mod judge;
+pub mod judge;
 mod plan;
 pub mod process;
 mod run;
@@ -23,10 +23,8 @@ use std::{
     thread,
 };
 
-use howdah::failpoint::POINTS;
-
 use self::{
-    plan::{Plan, SETUPS},
+    plan::{Plan, SETUPS, points},
     run::{Tally, run},
 };
 
@@ -70,7 +68,7 @@ fn say(text: &str) {
 
 fn table_of_hits(hits: &BTreeMap<&str, u32>) -> String {
     let line = |point: &&str| format!("{:6}  {point}\n", hits.get(point).unwrap_or(&0));
-    POINTS.iter().map(line).collect()
+    points().map(|point| line(&point)).collect()
 }
 
 #[test]
@@ -104,7 +102,7 @@ fn two_hundred_kills_lose_nothing_and_repeat_nothing() {
     say(&format!("torture, seed {seed}: {kills} kills, of them at fail points\n{}", table_of_hits(&hits)));
     if only.is_none() {
         assert!(kills >= MIN_KILLS, "only {kills} kills");
-        for point in POINTS {
+        for point in points() {
             let times = hits.get(point).copied().unwrap_or(0);
             assert!(times >= MIN_HITS, "{point} was hit {times} times, {MIN_HITS} are wanted");
         }
