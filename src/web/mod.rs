@@ -134,8 +134,17 @@ pub async fn said(mut response: Response) -> String {
     match String::from_utf8_lossy(&chunk[..chunk.len().min(REFUSAL_BYTES)]).trim() {
         "" => String::new(),
         // On one line, whatever it is.
-        text => format!(": {}", text.replace(char::is_control, " ")),
+        text => format!(": {}", words(text).replace(char::is_control, " ")),
     }
+}
+
+/// The sentence in a body that is JSON, as most services have it; else the body.
+fn words(text: &str) -> String {
+    let found = serde_json::from_str::<serde_json::Value>(text).ok().and_then(|body| {
+        let sentence = ["message", "error", "reason"].iter().find_map(|name| body.get(name)?.as_str());
+        sentence.map(str::to_owned)
+    });
+    found.unwrap_or_else(|| text.to_owned())
 }
 
 /// What went wrong, in full: reqwest says little itself, and its causes say what happened.
@@ -170,6 +179,15 @@ mod tests {
         check("Sat, 12 Sep 2015 00:02:00 GMT", None, None);
         check("soon", Some(at), None);
         check("-1", None, None);
+    }
+
+    #[test]
+    fn a_refusal_is_said_in_its_own_words() {
+        assert_eq!(words(r#"{"code":"not found","message":"bucket \"b\" not found"}"#), "bucket \"b\" not found");
+        assert_eq!(words(r#"{"error":"sorry"}"#), "sorry");
+        for plain in ["<html>away</html>", "{\"error\":{\"type\":\"x\"}}", "{\"error\":\"cut o", "7"] {
+            assert_eq!(words(plain), plain);
+        }
     }
 
     #[test]

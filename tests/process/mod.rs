@@ -11,7 +11,7 @@ mod fuzz;
 pub mod harness;
 mod help;
 mod main_job;
-mod memory;
+pub mod memory;
 mod prometheus;
 mod restarts;
 mod secrets;

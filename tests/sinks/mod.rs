@@ -1,4 +1,6 @@
 //! The second pipeline before real sinks: InfluxDB and OpenSearch.
 
+mod hell;
+mod http;
 mod kills;
 mod stand;
