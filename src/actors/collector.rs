@@ -37,7 +37,7 @@ use crate::{
         sse::Overlap,
     },
     failpoint::cross,
-    fault::{Fault, Kind, Result, Retry},
+    fault::{Domain, Fault, Kind, Result, Retry},
     model::{Clock, Doubling, Extractor, NodeId, Pause, Scalar},
     supervise::{Delivery, Life},
     trace::{Span, Tracer, fact},
@@ -204,7 +204,7 @@ impl Collector {
         }
         self.durable = Durable::default();
         let around = source::Around { clock: self.parts.clock.clone(), durable: self.durable.subscribe() };
-        match source::open(&self.parts.settings.source, resume, around) {
+        match source::open(&self.parts.settings, resume, around) {
             Ok(source) => self.stream = Some(ctx.spawn(listen(self.life.clone(), source).into_actor(self))),
             Err(fault) => self.failed(&fault, ctx),
         }
@@ -482,7 +482,10 @@ impl Handler<Delivery<TakeReceived>> for Collector {
                 tracing::info!(actor = %self.life.id, resumed, "connected");
             }
             Ok(Received::Disconnected { fault, .. }) => {
-                tracing::warn!(actor = %self.life.id, error = %fault, "the source gives nothing");
+                match fault.domain {
+                    Domain::User | Domain::Data => tracing::error!(actor = %self.life.id, error = %fault, "the source"),
+                    _ => tracing::warn!(actor = %self.life.id, error = %fault, "the source gives nothing"),
+                }
                 self.life.vitals.source_failures.add(1);
                 super::note(&self.life.vitals, &*self.parts.clock, &fault);
             }

@@ -1,15 +1,17 @@
 //! Collectors: events from the outside, onto disk before they count, onto the bus exactly once.
 //!
-//! A [`source`] ([`sse`], [`poll`]) gives events with a token to resume by. A resume repeats, so what is known
+//! A [`source`] ([`sse`], [`poll`], [`folder`]) gives events with a token to resume by. A resume repeats, so what is known
 //! ([`seen`]) is dropped by the event's own id. What is new goes into the [`spool`], synced to disk
 //! within a moment, and from there onto the bus ([`ingest`]): one transaction holds events and the
 //! [`position`], and after anything unclear the topic's [`tail`] decides what is still to be sent.
 //! [`route`] says which partition an event goes to.
 
+pub mod folder;
 #[cfg(test)]
 mod histories;
 pub mod ingest;
 pub mod marks;
+mod one_line;
 pub mod poll;
 pub mod position;
 pub mod route;
@@ -23,6 +25,7 @@ mod tests;
 
 use std::{path::PathBuf, time::Duration};
 
+pub use folder::FolderSettings;
 pub use poll::PollSettings;
 
 use crate::model::{Pointer, TopicName, without_secrets};
@@ -53,6 +56,8 @@ pub enum SourceSettings {
     Sse(SseSettings),
     /// An HTTP API that is asked again and again.
     Poll(Box<PollSettings>),
+    /// A folder that other programs put files into.
+    Folder(Box<FolderSettings>),
 }
 
 impl SourceSettings {
@@ -61,6 +66,7 @@ impl SourceSettings {
         match self {
             Self::Sse(settings) => without_secrets(&settings.url),
             Self::Poll(settings) => without_secrets(&settings.url),
+            Self::Folder(settings) => format!("folder {}", settings.path.display()),
         }
     }
 
@@ -69,6 +75,7 @@ impl SourceSettings {
         match self {
             Self::Sse(settings) => ("max_event", settings.max_event),
             Self::Poll(settings) => ("max_answer", settings.max_answer),
+            Self::Folder(settings) => ("max_event", settings.max_event),
         }
     }
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{SourceSettings, poll, sse};
+use super::{Settings, SourceSettings, folder, poll, sse};
 use crate::{
     fault::{Fault, Result},
     model::{Clock, Millis},
@@ -100,9 +100,10 @@ pub struct Around {
 ///
 /// # Errors
 /// `User`: the settings cannot be used.
-pub fn open(settings: &SourceSettings, resume: Resume, around: Around) -> Result<Box<dyn Source>> {
-    Ok(match settings {
+pub fn open(settings: &Settings, resume: Resume, around: Around) -> Result<Box<dyn Source>> {
+    Ok(match &settings.source {
         SourceSettings::Sse(settings) => Box::new(sse::Stream::new(settings, resume)?),
         SourceSettings::Poll(settings) => Box::new(poll::Polling::new(settings, &resume, around.clock)?),
+        SourceSettings::Folder(told) => Box::new(folder::Folder::new(told, &settings.spool.path, &resume, around)),
     })
 }

@@ -218,8 +218,9 @@ fn local_folders_are_apart(files: &[File], sink: &Sink) {
     let mut taken: Vec<Local<'_>> = Vec::new();
     for file in files {
         for folder in local_folders(file) {
-            let shared =
-                |other: &Local<'_>| other.path == folder.path && other.what == folder.what && folder.what != "spool";
+            let shared = |other: &Local<'_>| {
+                other.path == folder.path && other.what == folder.what && !matches!(folder.what, "spool" | "source")
+            };
             let near =
                 |other: &&Local<'_>| other.path.starts_with(&folder.path) || folder.path.starts_with(&other.path);
             if let Some(other) = taken.iter().find(|other| near(other) && !shared(other)) {
@@ -233,7 +234,10 @@ fn local_folders_are_apart(files: &[File], sink: &Sink) {
                 } else {
                     format!("{others}, the {what}'s folder ({line}), lies within {path}")
                 };
-                sink.say(folder.place, format!("{relation}: each bus, store and spool needs a folder for it alone"));
+                sink.say(
+                    folder.place,
+                    format!("{relation}: each bus, store, spool and source needs a folder for it alone"),
+                );
             }
             taken.push(folder);
         }
@@ -251,10 +255,14 @@ fn local_folders(file: &File) -> Vec<Local<'_>> {
         StoreSettings::Hdfs(_) => None,
     });
     let spools = file.stages.iter().filter_map(|stage| match &stage.role {
-        Role::Collector { spool } => spool.as_ref().map(|spool| (&spool.value, &spool.place, "spool")),
+        Role::Collector { spool, .. } => spool.as_ref().map(|spool| (&spool.value, &spool.place, "spool")),
         _ => None,
     });
-    let all = bus.into_iter().chain(store).chain(spools);
+    let watched = file.stages.iter().filter_map(|stage| match &stage.role {
+        Role::Collector { watched, .. } => watched.as_ref().map(|at| (&at.value, &at.place, "source")),
+        _ => None,
+    });
+    let all = bus.into_iter().chain(store).chain(spools).chain(watched);
     let mut folders: Vec<_> = all.map(|(path, place, what)| Local { path: absolute(path), place, what }).collect();
     folders.sort_by_key(|folder| (folder.place.line, folder.place.column));
     folders

@@ -7,6 +7,7 @@ mod archive_verify;
 mod bad_input;
 mod damage;
 mod disk;
+mod folder;
 mod fuzz;
 pub mod harness;
 mod help;

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::model::{Pointer, json};
+use crate::{
+    collect::one_line::one_line,
+    model::{Pointer, json},
+};
 
 /// How an answer is read. Pointers lead into its JSON; without any the body need not be JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,16 +78,7 @@ impl Reading {
     /// The event as it goes on: without white space around it, and on one line if that is wanted and means the
     /// same.
     fn event(&self, text: &Bytes) -> Bytes {
-        if !self.one_line {
-            return text.clone();
-        }
-        let text = text.slice_ref(text.trim_ascii());
-        let has_breaks = text.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
-        if !has_breaks || serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_err() {
-            return text;
-        }
-        // Within JSON a raw line break stands only between tokens.
-        text.iter().map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }).collect::<Vec<_>>().into()
+        if self.one_line { one_line(text) } else { text.clone() }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Body, Role, build, sources::source, topic_of};
 use crate::{
     collect::{
         IngestSettings, Layout, Settings, SourceSettings, SpoolSettings,
+        folder::AHEAD_EVENTS,
         spool::naming::{self, Template},
     },
     config::{
@@ -15,6 +16,9 @@ use crate::{
     },
     model::StageId,
 };
+
+/// Of a folder so many ids are known at least: what may be repeated, and as much again that came meanwhile.
+const FEWEST_IDS: usize = 2 * AHEAD_EVENTS as usize;
 
 pub(super) fn collector(section: &mut Section<'_>) -> Body {
     let source = source(section);
@@ -35,6 +39,15 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
             "an event may be larger ({bound} = {event}) than the whole spool (spool.max_bytes = {spool})"
         ));
     }
+    if let (Some(SourceSettings::Folder(_)), Some(ids)) = (&source, ids.as_ref().filter(|ids| ids.value < FEWEST_IDS)) {
+        let text =
+            format!("after a restart a folder repeats up to {AHEAD_EVENTS} events, allowed: at least {FEWEST_IDS}");
+        section.say_at(&ids.place, text);
+    }
+    let watched = match &source {
+        Some(SourceSettings::Folder(folder)) => Some(At { value: folder.path.clone(), place: section.place().clone() }),
+        _ => None,
+    };
     let folder = spool.as_ref().map(|at| At { value: at.value.path.clone(), place: at.place.clone() });
     let settings = build(|| {
         Some(Settings {
@@ -45,7 +58,7 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
             spool: spool?.value,
         })
     });
-    Body { topic: None, role: Role::Collector { spool: folder }, kind: settings.map(StageKind::Collector) }
+    Body { topic: None, role: Role::Collector { spool: folder, watched }, kind: settings.map(StageKind::Collector) }
 }
 
 /// The spool's settings; the place is that of its path.

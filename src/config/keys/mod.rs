@@ -84,6 +84,8 @@ pub enum Role {
     Collector {
         /// The spool's folder.
         spool: Option<At<std::path::PathBuf>>,
+        /// The folder that is its source.
+        watched: Option<At<std::path::PathBuf>>,
     },
     /// It empties a collector's spool onto a topic.
     Ingester {

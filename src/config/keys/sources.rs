@@ -1,11 +1,12 @@
-//! The keys of a collector's source: `[collector.<name>.sse]`, `[collector.<name>.poll]`.
+//! The keys of a collector's source: `[collector.<name>.sse]`, `.poll` or `.folder`.
 
 use std::time::Duration;
 
 use super::{build, lifted};
 use crate::{
     collect::{
-        PollSettings, SourceSettings, SseSettings,
+        FolderSettings, PollSettings, SourceSettings, SseSettings,
+        folder::{Done, Order, RecordOf},
         poll::{Next, Reading},
     },
     config::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// What a collector's source may be.
-const ONE: &str = "a collector has one source, allowed: either sse = { url = \"…\" } or poll = { url = \"…\" }";
+const ONE: &str = "a collector has one source, allowed: either sse = { url = \"…\" }, poll = { url = \"…\" } or folder = { path = \"…\" }";
 
 /// The source of a collector's section.
 pub(super) fn source(section: &mut Section<'_>) -> Option<SourceSettings> {
@@ -28,11 +29,85 @@ pub(super) fn source(section: &mut Section<'_>) -> Option<SourceSettings> {
     let api = section.key("poll", "a source that is asked again and again: poll = { url = \"…\", period = \"…\" }");
     let api =
         api.section().optional().map(|found| found.map(|at| poll(at.value).map(Box::new).map(SourceSettings::Poll)));
-    section.one_of(["sse", "poll"], ONE);
-    match (stream?, api?) {
-        (Some(source), None) | (None, Some(source)) => source,
+    let files = section.key("folder", "a source that is a folder of files: folder = { path = \"…\" }");
+    let files = files.section().optional();
+    let files = files.map(|found| found.map(|at| folder(at.value).map(Box::new).map(SourceSettings::Folder)));
+    section.one_of(["sse", "poll", "folder"], ONE);
+    match (stream?, api?, files?) {
+        (Some(source), None, None) | (None, Some(source), None) | (None, None, Some(source)) => source,
         _ => None,
     }
+}
+
+fn folder(mut section: Section<'_>) -> Option<FolderSettings> {
+    let path = section.key("path", "the folder that other programs put whole files into");
+    let path = path.parse(values::LOCAL_PATH, values::local_path).required();
+    let sub_folders = section.key("sub_folders", "whether folders in it are read too").boolean().or(false);
+    let include = section.key("include", "only files whose name this regular expression matches whole");
+    let include = include.parse(services::REGEX, services::regex).optional();
+    let ignore = section.key("ignore", "no files whose name this regular expression matches whole");
+    let ignore = ignore.parse(services::REGEX, services::regex).optional();
+    let orders = [("oldest", Order::Oldest), ("youngest", Order::Youngest), ("name", Order::Name)];
+    let order = section.key("order", "which file comes first; of equally old ones by name").word(&orders);
+    let order = order.or(Order::Oldest);
+    let record = section.key("record", "what an event is: a line, or a whole file");
+    let is_line = record.word(&[("line", true), ("file", false)]).or(true);
+    let one_line = section.key("one_line", "with record = \"file\": whether JSON goes onto one line");
+    let one_line = one_line.boolean().optional();
+    let words = [("rename", "rename"), ("delete", "delete"), ("move", "move")];
+    let done = section.key("done", "what becomes of a file whose events are durable").word(&words).or("rename");
+    let suffix =
+        section.key("suffix", "what is put behind its name, with done = \"rename\"; by default \".COMPLETED\"");
+    let suffix = suffix.parse(services::SUFFIX, services::suffix).optional();
+    let target = section.key("done_folder", "where it is moved to, with done = \"move\": on the same file system");
+    let target = target.parse(values::LOCAL_PATH, values::local_path).optional();
+    let settle = section.key("settle", "a file is taken once it has not been changed for so long");
+    let settle = settle.duration(Duration::ZERO..=DAY).or(SECOND);
+    let look = section.key("look", "how often the folder is looked at when there was nothing");
+    let look = look.duration(10 * MILLISECOND..=HOUR).or(500 * MILLISECOND);
+    let max_event = section.key("max_event", "a larger event is kept as a file and reported as a dead letter");
+    let max_event = max_event.size(KIB..=64 * MIB).or(MIB);
+
+    if let (Some(At { value: true, .. }), Some(Some(one_line))) = (&is_line, &one_line) {
+        section.say_at(&one_line.place, "is only for record = \"file\": a line is one");
+    }
+    let done = build(|| {
+        let (done, suffix, target) = (done?, suffix?, target?);
+        if let Some(suffix) = suffix.as_ref().filter(|_| done.value != "rename") {
+            section.say_at(&suffix.place, "is only for done = \"rename\"");
+            return None;
+        }
+        if let Some(target) = target.as_ref().filter(|_| done.value != "move") {
+            section.say_at(&target.place, "is only for done = \"move\"");
+            return None;
+        }
+        Some(match (done.value, target) {
+            ("delete", _) => Done::Delete,
+            ("rename", _) => Done::Rename(suffix.map_or(".COMPLETED".to_owned(), |at| at.value)),
+            (_, Some(target)) => Done::Move(target.value),
+            (_, None) => {
+                section.say_at(&done.place, "wants to know where to: done_folder = \"…\"");
+                return None;
+            }
+        })
+    });
+    section.finish();
+    let record = match (is_line?.value, one_line?) {
+        (true, _) => RecordOf::Line,
+        (false, one_line) => RecordOf::File { one_line: one_line.is_none_or(|at| at.value) },
+    };
+    Some(FolderSettings {
+        path: path?.value,
+        sub_folders: sub_folders?.value,
+        include: include?.map(|at| at.value),
+        ignore: ignore?.map(|at| at.value),
+        order: order?.value,
+        record,
+        done: done?,
+        settle: settle?.value,
+        look: look?.value,
+        max_event: max_event?.value,
+    })
 }
 
 fn sse(mut section: Section<'_>) -> Option<SseSettings> {

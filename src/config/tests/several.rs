@@ -38,7 +38,7 @@ fn pipelines_share_a_bus_and_a_store() {
 
 #[test]
 fn a_copy_of_a_pipeline_is_refused_for_all_that_it_shares() {
-    let alone = "each bus, store and spool needs a folder for it alone";
+    let alone = "each bus, store, spool and source needs a folder for it alone";
     let spool = std::path::absolute("d/spool").unwrap();
     check(
         &[SMALL, SMALL],
@@ -64,7 +64,7 @@ fn a_topic_of_a_shared_bus_is_declared_alike() {
 
 #[test]
 fn folders_of_this_machine_are_apart() {
-    let alone = "each bus, store and spool needs a folder for it alone";
+    let alone = "each bus, store, spool and source needs a folder for it alone";
     let d = std::path::absolute("d").unwrap();
     let path = |part: &str| d.join(part);
     let (bus, store, inner) = (path("bus"), path("store"), path("bus/spool"));

@@ -1,17 +1,21 @@
 //! What a collector's source may be, and what is wrong with one.
 
-use super::{complaints::check, *};
+use super::{
+    complaints::{check, check as complain},
+    *,
+};
 use crate::{
     collect::{
         PollSettings,
+        folder::{Done, Order, RecordOf},
         poll::{Next, Reading},
     },
     web::{Header, Secret},
 };
 
 const SSE: &str = "sse = { url = \"http://localhost:1/s\" }";
-const ONE: &str =
-    "7:12: collector.c: a collector has one source, allowed: either sse = { url = \"…\" } or poll = { url = \"…\" }";
+const ONE: &str = "6:12: collector.c: a collector has one source, allowed: either sse = { url = \"…\" }, poll = { url = \"…\" } \
+                   or folder = { path = \"…\" }";
 
 fn poll(keys: &str) -> String {
     format!("poll = {{ url = \"http://localhost:1/api\", {keys} }}")
@@ -58,8 +62,8 @@ fn a_service_is_asked_as_it_is_written() {
 
 #[test]
 fn a_collector_has_one_source() {
-    check(SSE, "", &[&ONE.replace("7:12", "6:12")]);
-    check(SSE, &format!("{SSE}\n{}", poll("period = \"1s\"")), &[&ONE.replace("7:12", "6:12")]);
+    check(SSE, "", &[ONE]);
+    check(SSE, &format!("{SSE}\n{}", poll("period = \"1s\"")), &[ONE]);
 }
 
 #[test]
@@ -97,4 +101,51 @@ fn a_service_of_wikimedias_wants_a_contact_too() {
     let said = "7:1: collector.c.poll.contact: en.wikipedia.wikimedia.org asks to know whom to reach: set HOWDAH_CONTACT to an \
                 e-mail address or a URL (with contact = \"${HOWDAH_CONTACT}\" here); it is sent in the User-Agent";
     check(SSE, &poll, &[said]);
+}
+
+#[test]
+fn a_folder_is_read_as_it_is_written() {
+    let read = |keys: &str| {
+        let pipeline = check_text(&small(SSE, &format!("folder = {{ path = \"in\"{keys} }}"))).unwrap();
+        let StageKind::Collector(settings) = &pipeline.stages[0].kind else { panic!() };
+        let SourceSettings::Folder(settings) = &settings.source else { panic!("{:?}", settings.source) };
+        (**settings).clone()
+    };
+    let plain = read("");
+    assert_eq!((plain.path, plain.sub_folders, plain.order), (PathBuf::from("in"), false, Order::Oldest));
+    assert!(plain.include.is_none() && plain.ignore.is_none());
+    assert_eq!((plain.record, plain.done), (RecordOf::Line, Done::Rename(".COMPLETED".to_owned())));
+    assert_eq!((plain.settle.as_millis(), plain.look.as_millis(), plain.max_event), (1_000, 500, 1 << 20));
+    let full = read(
+        ", sub_folders = true, include = '.*\\.log', ignore = 'x', order = \"name\", record = \"file\", one_line = false, \
+         done = \"move\", done_folder = \"out\", settle = \"0s\", look = \"1s\", max_event = \"2MiB\"",
+    );
+    assert_eq!((full.sub_folders, full.order, full.record), (true, Order::Name, RecordOf::File { one_line: false }));
+    assert_eq!((full.include.unwrap().as_str(), full.ignore.unwrap().as_str()), (".*\\.log", "x"));
+    assert_eq!((full.done, full.max_event), (Done::Move("out".into()), 2 << 20));
+    assert_eq!((full.settle.as_millis(), full.look.as_millis()), (0, 1_000));
+    assert_eq!(read(", done = \"delete\"").done, Done::Delete);
+    assert_eq!(read(", suffix = \".done\"").done, Done::Rename(".done".to_owned()));
+}
+
+#[test]
+fn what_is_wrong_with_a_folder_is_said_at_its_key() {
+    let check = |keys: &str, mark: &str, said: &str| {
+        let line = format!("folder = {{ path = \"in\", {keys} }}");
+        let column = line.find(mark).unwrap() + 1;
+        check(SSE, &line, &[&format!("7:{column}: collector.c.folder{said}")]);
+    };
+    check("one_line = true", "true", ".one_line: is only for record = \"file\": a line is one");
+    check("done = \"delete\", suffix = \"x\"", "\"x", ".suffix: is only for done = \"rename\"");
+    check("done_folder = \"x\"", "\"x", ".done_folder: is only for done = \"move\"");
+    check("done = \"move\"", "\"move", ".done: wants to know where to: done_folder = \"…\"");
+    check("suffix = \"a/b\"", "\"a/b", ".suffix: \"a/b\" is not the end of a file's name, like \".COMPLETED\"");
+    let regex = ".ignore: \"(\" is no regular expression: error: unclosed group";
+    check("ignore = \"(\"", "\"(", regex);
+    let few = "after a restart a folder repeats up to 10000 events, allowed: at least 20000";
+    complain(SSE, "folder = { path = \"in\" }\ndedupe_ids = 5", &[&format!("8:14: collector.c.dedupe_ids: {few}")]);
+    let alone = "each bus, store, spool and source needs a folder for it alone";
+    let path = format!("{}/d/bus", env!("CARGO_MANIFEST_DIR"));
+    let said = check_text(&small(SSE, "folder = { path = \"d/bus\" }")).map(|_| ()).unwrap_err();
+    assert!(said.len() == 1 && said[0].contains(&path) && said[0].ends_with(alone), "{said:?}");
 }

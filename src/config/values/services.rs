@@ -1,5 +1,7 @@
 //! What texts about other services must look like.
 
+use regex::Regex;
+
 use super::url;
 use crate::config::{complaint::quoted, form::Text};
 
@@ -76,6 +78,31 @@ pub fn index(text: &str) -> Result<String, String> {
     let known = |part: &str| part.starts_with(['Y', 'm', 'd', 'H']) && plain(&part[1..]);
     let fine = plain(first) && fields.all(known) && !text.starts_with(['-', '_', '+', '.']) && text.len() <= 200;
     if text.is_empty() || (first.is_empty() && !has_fields) || !fine { Err(wrong()) } else { Ok(text.to_owned()) }
+}
+
+/// How a regular expression is written.
+pub const REGEX: Text = Text { words: "a regular expression, like \".*\\\\.tmp\"", ..TEXT };
+
+/// How the end of a name is written.
+pub const SUFFIX: Text =
+    Text { words: "the end of a file's name, like \".COMPLETED\"", pattern: r"(?:[^$/\x00-\x1f\x7f-\x9f]|\$\$)+" };
+
+/// A regular expression.
+///
+/// # Errors
+/// What is wrong with it, as for all of them.
+pub fn regex(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| {
+        // The parser draws a picture; its last line says what it is.
+        let said = error.to_string();
+        format!("{} is no regular expression: {}", quoted(text), said.lines().last().unwrap_or_default().trim())
+    })
+}
+
+/// The end of a file's name.
+pub fn suffix(text: &str) -> Result<String, String> {
+    let fine = !text.is_empty() && text.len() <= 100 && !text.contains(|c: char| c == '/' || c.is_control());
+    if fine { Ok(text.to_owned()) } else { Err(format!("{} is not {SUFFIX}", quoted(text))) }
 }
 
 /// A text that is not empty.

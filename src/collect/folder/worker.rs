@@ -1,0 +1,274 @@
+//! The part that works with files: what comes next, which file is done. It blocks.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    Done, FolderSettings, Identity, Stand,
+    flume::{self, Tracked},
+    journal::{Aside, Journal, finish},
+    listing::{Found, list},
+    reading::{Piece, Reading},
+};
+use crate::{
+    collect::source::RawEvent,
+    disk,
+    fault::{Domain, Fault, Result},
+    model::{Clock, Millis},
+};
+
+/// Events handed out in one go at most, and their bytes.
+const MAX_EVENTS: usize = 500;
+const MAX_BYTES: usize = 1 << 20;
+
+/// What a step came to.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Events in order, at least one.
+    Events(Vec<RawEvent>),
+    /// A part of an event above the bound.
+    Part(Bytes),
+    /// That event has ended; its token.
+    PartsEnd(Bytes),
+    /// A file was read to its end, and is what it was when it was taken; how many events it gave, or that they are
+    /// many, where some were taken in an earlier life.
+    Read(Found, u64),
+    /// A file is to be left alone once what was handed out of it is durable.
+    Leave(Aside),
+    /// There is nothing to read.
+    Nothing,
+}
+
+/// See the module's text.
+pub(super) struct Worker {
+    settings: Arc<FolderSettings>,
+    clock: Arc<dyn Clock>,
+    journal: Journal,
+    /// Where the last event of the earlier life ended.
+    resume: Option<Stand>,
+    tracked: Option<Tracked>,
+    reading: Option<Reading>,
+    /// Files that are read and not done.
+    read: Vec<Found>,
+    /// What the last look found, last first.
+    ahead: Vec<Found>,
+}
+
+impl Worker {
+    /// Opens the folder and the journal; finishes what an earlier life has left.
+    ///
+    /// # Errors
+    /// `User`: the folder cannot be used as it is meant; those of the file system.
+    pub fn open(settings: Arc<FolderSettings>, spool: &Path, clock: Arc<dyn Clock>, token: &[u8]) -> Result<Self> {
+        let journal = Journal::open(spool)?;
+        if let Done::Move(folder) = &settings.done {
+            one_file_system(&settings.path, folder)?;
+        }
+        for aside in journal.all_aside() {
+            tracing::warn!(file = %settings.path.join(&aside.file).display(), why = aside.why, "left alone since an earlier start");
+        }
+        let tracked = flume::tracked(&settings.path)?;
+        if let Some(Tracked { target, at, .. }) = &tracked {
+            tracing::info!(file = %target.display(), at, "a Flume agent has read so far in this file: it is gone on with from there");
+        }
+        let resume = Stand::parse(token);
+        let mut worker =
+            Self { settings, clock, journal, resume, tracked, reading: None, read: Vec::new(), ahead: Vec::new() };
+        for found in list(&worker.settings, Millis::MAX)? {
+            if worker.journal.is_done(&found.identity) {
+                worker.finish(&found)?;
+            }
+        }
+        worker.journal.forget(&list(&worker.settings, Millis::MAX)?)?;
+        Ok(worker)
+    }
+
+    /// Goes on reading.
+    ///
+    /// # Errors
+    /// Those of the file system: the same again.
+    pub fn step(&mut self) -> Result<Step> {
+        let mut reading = match self.reading.take() {
+            Some(reading) => reading,
+            None => match self.next_file()? {
+                Some(found) => match self.begin(&found) {
+                    Ok(reading) => reading,
+                    Err(fault) if fault.domain == Domain::Data => {
+                        let resumed =
+                            self.resume.as_ref().filter(|stand| found.is_file_of(&stand.file, &stand.identity));
+                        let taken = resumed.map_or(0, |stand| stand.at);
+                        return Ok(self.leave(&found.file, found.identity, taken, &fault));
+                    }
+                    Err(fault) => return Err(fault),
+                },
+                None => return Ok(Step::Nothing),
+            },
+        };
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while events.len() < MAX_EVENTS && bytes < MAX_BYTES {
+            let piece = match reading.next(&self.settings) {
+                Ok(piece) => piece,
+                // What was read is handed out first; the next step meets the same again.
+                Err(_) if !events.is_empty() => break,
+                Err(fault) if fault.domain == Domain::Data => {
+                    let Stand { file, identity, at } = reading.stand;
+                    return Ok(self.leave(&file, identity, at, &fault));
+                }
+                Err(fault) => {
+                    self.reading = Some(reading);
+                    return Err(fault);
+                }
+            };
+            match piece {
+                Piece::Record(data) => {
+                    bytes += data.len();
+                    reading.events += 1;
+                    events.push(RawEvent { token: reading.stand.token(), data });
+                }
+                // Whoever takes what follows gets it behind the events.
+                other if !events.is_empty() => {
+                    reading.put_back(other);
+                    break;
+                }
+                Piece::Part(part) => {
+                    self.reading = Some(reading);
+                    return Ok(Step::Part(part));
+                }
+                Piece::PartsEnd => {
+                    reading.events += 1;
+                    let token = reading.stand.token();
+                    self.reading = Some(reading);
+                    return Ok(Step::PartsEnd(token));
+                }
+                Piece::End => return self.ended(reading),
+            }
+        }
+        self.reading = Some(reading);
+        Ok(Step::Events(events))
+    }
+
+    /// The next file that is neither read nor left alone.
+    fn next_file(&mut self) -> Result<Option<Found>> {
+        loop {
+            let Some(found) = self.ahead.pop() else {
+                self.ahead = list(&self.settings, self.clock.now())?;
+                let read = |found: &Found| self.read.iter().any(|read| found.is_file_of(&read.file, &read.identity));
+                self.ahead.retain(|found| !read(found) && self.journal.aside(found).is_none());
+                self.ahead.reverse();
+                if self.ahead.is_empty() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            // It is long since it was listed.
+            let about = fs::metadata(self.settings.path.join(&found.file));
+            if about.is_ok_and(|about| Identity::of(&about) == found.identity) {
+                return Ok(Some(found));
+            }
+        }
+    }
+
+    fn begin(&mut self, found: &Found) -> Result<Reading> {
+        let path = self.settings.path.join(&found.file);
+        let at = match &self.resume {
+            Some(stand) if stand.identity == found.identity => stand.at,
+            Some(stand) if found.is_file_of(&stand.file, &stand.identity) => {
+                let text = format!("{}: {}", path.display(), changed(stand.identity, Some(found.identity), true));
+                return Err(Fault::data(text));
+            }
+            _ => match &self.tracked {
+                Some(tracked) if tracked.target == path && found.identity.changed <= tracked.written => tracked.at,
+                _ => 0,
+            },
+        };
+        Reading::open(&self.settings, found, at)
+    }
+
+    /// Nothing more is in it: it may be done, if it is what it was.
+    fn ended(&mut self, reading: Reading) -> Result<Step> {
+        let present = reading.present()?;
+        let Stand { file, identity, at } = reading.stand.clone();
+        if present == Some(identity) {
+            self.read.push(Found { file: file.clone(), identity });
+            return Ok(Step::Read(Found { file, identity }, reading.events));
+        }
+        let is_same = present.is_some_and(|present| present.is_file_of(&file, &identity, &file));
+        let text = format!("{}: {}", reading.path().display(), changed(identity, present, is_same));
+        Ok(self.leave(&file, identity, at, &Fault::data(text)))
+    }
+
+    fn leave(&mut self, file: &Path, identity: Identity, taken: u64, why: &Fault) -> Step {
+        self.read.push(Found { file: file.to_owned(), identity });
+        Step::Leave(Aside { file: file.to_owned(), identity, taken, why: why.message.clone() })
+    }
+
+    /// Leaves a file alone from now on: what was handed out of it is durable. Answers with what to tell of it.
+    ///
+    /// # Errors
+    /// Those of the file system: the same again.
+    pub fn leave_alone(&mut self, aside: Aside) -> Result<Fault> {
+        let path = self.settings.path.join(&aside.file);
+        let (shown, taken, why) = (path.display(), aside.taken, aside.why.clone());
+        let text = format!(
+            "{why}: it is left alone from now on; {taken} bytes of it are taken (unpacked, if it is packed). Put the rest \
+             into a file of its own, like: tail -c +{} {shown} > {shown}.rest",
+            taken + 1
+        );
+        self.journal.leave(aside)?;
+        Ok(Fault::data(text))
+    }
+
+    /// All events of these files are durable.
+    ///
+    /// # Errors
+    /// Those of the file system: the same again.
+    pub fn done(&mut self, files: &[Found]) -> Result<()> {
+        let identities: Vec<_> = files.iter().map(|found| found.identity).collect();
+        self.journal.note_done(&identities)?;
+        for found in files {
+            self.finish(found)?;
+            tracing::info!(file = %self.settings.path.join(&found.file).display(), "read to its end");
+        }
+        self.journal.forget(&list(&self.settings, Millis::MAX)?)?;
+        self.read.retain(|read| !identities.contains(&read.identity));
+        Ok(())
+    }
+
+    fn finish(&mut self, found: &Found) -> Result<()> {
+        finish(&self.settings, &found.file)?;
+        let path = self.settings.path.join(&found.file);
+        if let Some(tracked) = self.tracked.take_if(|tracked| tracked.target == path) {
+            // As the agent does; who has taken that away meanwhile was as right.
+            let _ = fs::remove_file(tracked.meta);
+        }
+        Ok(())
+    }
+}
+
+fn changed(before: Identity, now: Option<Identity>, is_same: bool) -> String {
+    match now {
+        Some(now) if is_same && now.size != before.size => {
+            format!("it was changed after it was taken, from {} to {} bytes", before.size, now.size)
+        }
+        Some(_) if is_same => "it was changed after it was taken".to_owned(),
+        Some(_) => "it was replaced by another file after it was taken".to_owned(),
+        None => "it was taken away before it was read to its end".to_owned(),
+    }
+}
+
+/// A move from one file system to another would be a copy, which may be seen half.
+fn one_file_system(from: &Path, to: &Path) -> Result<()> {
+    disk::make_folder(to)?;
+    let device = |folder: &Path| {
+        fs::metadata(folder).map(|about| about.dev()).map_err(|error| Fault::io(folder.display(), &error))
+    };
+    if device(from)? == device(to)? {
+        return Ok(());
+    }
+    Err(Fault::user(format!(
+        "{} is on another file system than {}: files cannot be moved there",
+        to.display(),
+        from.display()
+    )))
+}
