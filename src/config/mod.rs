@@ -11,7 +11,7 @@
 //!
 //! The same readers, asked without a file, say what may be in one: the schema for editors ([`schema()`]).
 //!
-//! Nothing ends at the first mistake: [`load`] answers with pipelines, or with every
+//! Nothing ends at the first mistake: [`load`](load()) answers with pipelines, or with every
 //! [`Complaint`] about every file. The settings are structs of the parts that use them
 //! ([`collect::Settings`] and so on); nothing outside this folder sees TOML or the environment.
 //! No path is looked at on the disk, so that a file can be checked on another machine than the one
@@ -183,10 +183,10 @@ pub fn load(paths: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Result<V
     check(paths.iter().map(read).collect(), env)
 }
 
-/// As [`load`], of one file whose text is at hand.
+/// As [`load`](load()), of one file whose text is at hand.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load`](load()).
 pub fn parse(path: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Pipeline>, Vec<Complaint>> {
     check(vec![(path.to_owned(), Ok(text.as_bytes().to_vec()))], env)
 }

@@ -3,7 +3,7 @@
 //!
 //! A secret is read from its file at each use, so that a new one counts without a restart, and it is
 //! never shown: [`Secret`] prints as dots, and addresses are shown by
-//! [`without_secrets`](crate::model::without_secrets).
+//! [`without_secrets`].
 
 mod secret;
 

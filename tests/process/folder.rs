@@ -1,4 +1,6 @@
 //! A folder of files, before a howdah that is killed again and again: every line is archived once, files are done.
+//! (That a file is done only when its lines are on the disk shows at a power cut, not at a kill: the source's own
+//! tests hold it, with a spool that says when.)
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 

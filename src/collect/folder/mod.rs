@@ -1,10 +1,10 @@
 //! A folder that other programs put files into, by the contract of Flume's spooling directory.
 //!
 //! *A file is whole when it is there, and never changes.* Files are taken one after another in a stable order
-//! ([`listing`]), each line (or each file) is an event, and when all events of a file are durable it is *done*:
-//! deleted, renamed or moved ([`journal`]). Files whose names begin with a dot, or end as done ones do, are
+//! (`listing`), each line (or each file) is an event, and when all events of a file are durable it is *done*:
+//! deleted, renamed or moved (`journal`). Files whose names begin with a dot, or end as done ones do, are
 //! passed over. So a folder that a Flume agent was reading is taken over as it stands, also in the middle of a file
-//! ([`flume`]).
+//! (`flume`).
 //!
 //! A file is known by what it *is*, not by its name: device, inode, size and times ([`Identity`]). An
 //! event's token is the identity of its file and the place behind it, so a restart goes on in the middle of a

@@ -3,7 +3,7 @@
 //! Time is cut into *slots* of one period, counted from 1970, and each is asked for once ([`slots`]): a
 //! restart asks for none that was answered, and what a slow answer makes pass is counted. [`answer`]
 //! says what a body is: one event, or the elements of a list in it, an error that the service dresses
-//! as a success, or something nobody can read. [`asking`] is the request, [`polling`] the loop.
+//! as a success, or something nobody can read. `asking` is the request, `polling` the loop.
 //!
 //! What an API said a moment ago it does not say again, so there is nothing to resume: an event's token
 //! is the slot and its place in the answer, which makes events of equal text different ones. Lost by a
