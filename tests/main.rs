@@ -9,6 +9,7 @@
     clippy::print_stderr
 )]
 
+mod alerts;
 mod cluster;
 mod dependencies;
 mod process;

@@ -1,6 +1,7 @@
-"""howdah beside Flume and Spark on a real Kafka and HDFS, started here: speed, CPU, memory, and what a kill loses.
+"""howdah beside Flume, Spark and Telegraf on real servers, started here: speed, CPU, memory, what a kill loses.
 
-    benches/run peers [--events 2000000] [--rounds 1] [--parts collect,archive,table,kill] [--write docs/compared.md]
+    benches/run peers [--events 2000000] [--rounds 1] [--parts collect,archive,table,load,kill]
+        [--write docs/compared.md]
 
 HOWDAH is the release binary, which `benches/run` builds and names. Prints the tables and the page that explains
 them. The servers share the machine and are not counted. Needs 5 GB of disk in $TMPDIR for each million events.
@@ -23,7 +24,7 @@ from cluster import RATE, Servers  # noqa: E402
 from memory import PER_COPY, make, say  # noqa: E402
 from servers.processes import Failed  # noqa: E402
 
-from . import crash, jars, page, runs  # noqa: E402
+from . import crash, jars, page, runs, telegraf  # noqa: E402
 from .launches import Bench, Input  # noqa: E402
 from .sinks import Hdfs  # noqa: E402
 
@@ -31,6 +32,7 @@ WHO = {
     "collect": ["howdah", "memory", "file", "kcat"],
     "archive": ["howdah", "memory", "file", "curl", "kcat"],
     "table": ["howdah", "spark"],
+    "load": ["howdah", "telegraf"],
 }
 KILLED = ["howdah", "file", "memory"]
 ON_JVM = ("memory", "file", "spark")
@@ -43,22 +45,24 @@ def main() -> None:
     parser.add_argument("--jvm-events", type=int, help="for Flume and Spark, if not as many")
     parser.add_argument("--kill-events", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--parts", default="collect,archive,table,kill")
+    parser.add_argument("--parts", default="collect,archive,table,load,kill")
     parser.add_argument("--write", type=Path, metavar="PAGE")
     asked = parser.parse_args()
     if unknown := set(asked.parts.split(",")) - {*WHO, "kill"}:
-        parser.error(f"no part is called {', '.join(unknown)}: there are collect, archive, table and kill")
+        parser.error(f"no part is called {', '.join(unknown)}: there are collect, archive, table, load and kill")
     jars.prepare()
+    telegraf.fetch()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of all that cleans up
     number = f"{whole(asked.events):,} events"
     if asked.jvm_events:
         number += f", for Flume and Spark {whole(asked.jvm_events):,}"
     numbers = f"{number}; rounds: {asked.rounds}."
     try:
-        kafka, hdfs = Servers("kafka"), Servers("hdfs", "--datanodes", "1")
-        with tempfile.TemporaryDirectory(prefix="howdah-peers-") as made, kafka, hdfs:
-            bench = Bench(asked.howdah.absolute(), Path(made), kafka.about["brokers"], Hdfs(hdfs.about))
-            servers = [kafka.about["server"], hdfs.about["server"]]
+        kafka, hdfs, influx = Servers("kafka"), Servers("hdfs", "--datanodes", "1"), Servers("influx")
+        with tempfile.TemporaryDirectory(prefix="howdah-peers-") as made, kafka, hdfs, influx:
+            binary = asked.howdah.absolute()
+            bench = Bench(binary, Path(made), kafka.about["brokers"], Hdfs(hdfs.about), influx.about)
+            servers = [kafka.about["server"], hdfs.about["server"], influx.about["server"]]
             # Before the runs: the commit is that of the binary.
             about = page.circumstances(bench.binary, servers, sys.argv[2:], numbers)
             costs, losses = Comparison(bench, kafka, asked).run()

@@ -7,9 +7,10 @@ from pathlib import Path
 from shlex import join
 
 from cluster import NOBODY, stages
+from influx import LOADER
 from memory import serve
 
-from . import flume, spark
+from . import flume, spark, telegraf
 from .sinks import Hdfs, Topic
 
 
@@ -30,6 +31,7 @@ class Bench:
     folder: Path
     brokers: str
     hdfs: Hdfs
+    influx: dict
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,13 @@ def howdah(bench: Bench, name: str, stage: str, topic: str, url: str = NOBODY) -
     """A stage of the shipped pipeline, with its topic, its folder on HDFS and itself renamed."""
     folder = bench.folder / name
     folder.mkdir(exist_ok=True)
-    pipeline = stages(folder)[stage]
+    if stage == "load":
+        pipeline = folder / "load.toml"
+        head = stages(folder)["collect"].read_text().split("# Events are on disk before they count.")[0]
+        loader = LOADER.format(name="points", topic="wiki_changes", measurement=name, **bench.influx)
+        pipeline.write_text(head + loader)
+    else:
+        pipeline = stages(folder)[stage]
     text = pipeline.read_text().replace('name = "wikimedia"', f'name = "{name}"')
     pipeline.write_text(text.replace("wiki_changes", topic).replace("/user/bigdata", f"/{name}"))
     environment = {
@@ -93,3 +101,10 @@ def counting(bench: Bench, who: str, given: Input, name: str) -> Launch:
         return howdah(bench, name, "table", given.topic)
     command = spark.job(bench.brokers, given.topic, f"{bench.hdfs.url}/{name}/table", f"{bench.hdfs.url}/{name}/state")
     return Launch(command, {"HADOOP_CONF_DIR": bench.hdfs.conf, "SPARK_LOCAL_IP": "127.0.0.1"})
+
+
+def loading(bench: Bench, who: str, given: Input, name: str) -> Launch:
+    """From the topic to points of that name in InfluxDB."""
+    if who == "howdah":
+        return howdah(bench, name, "load", given.topic)
+    return Launch(telegraf.agent(bench.folder / name, bench.brokers, given.topic, name, bench.influx))

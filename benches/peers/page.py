@@ -11,7 +11,7 @@ from pathlib import Path
 from cluster import RATE
 from memory import ROOT
 
-from . import flume
+from . import flume, telegraf
 from .crash import Found
 from .runs import Figures
 
@@ -22,17 +22,19 @@ NAMES = {
     "spark": "Spark",
     "kcat": "kcat alone",
     "curl": "kcat, piped into curl",
+    "telegraf": "Telegraf",
 }
 STAGES = {
     "collect": "collect: into Kafka",
     "archive": "archive: from Kafka to HDFS",
     "table": "table: from Kafka to a Delta table on HDFS",
+    "load": "load: from Kafka to points of InfluxDB",
 }
 
 ABOUT = """\
-# Compared with Flume and Spark
+# Compared with Flume, Spark and Telegraf
 
-What howdah, Flume and Spark take for the same work, on the same Kafka and HDFS.
+What howdah, Flume, Spark and Telegraf take for the same work, on the same Kafka, HDFS and InfluxDB.
 `benches/run peers --write docs/compared.md` measures it and writes this page.
 
 ## What was measured
@@ -43,6 +45,8 @@ What howdah, Flume and Spark take for the same work, on the same Kafka and HDFS.
   one file by WebHDFS, and the DataNode does what the others do themselves.
 - **table**: edits per minute and wiki of that topic in a Delta table, by the shipped pipeline and by a job of Structured
   Streaming with the same windows, keys and filter, `local[2]`, two shuffle partitions.
+- **load**: a point with two tags and four fields of each event, in requests of 5,000, compressed. howdah's points have the
+  bus's time, so that one that comes again is the same; Telegraf's have the time at which it read them.
 
 The events are recorded ones, repeated with ids of their own and with the times of a stream of {rate} a second: Wikimedia has
 some tens. The slower the stream, the more windows and hours there are to write for as many events.
@@ -101,7 +105,8 @@ def circumstances(binary: Path, servers: list[str], arguments: list[str], number
     delta = re.search(r"delta-spark_2.12</artifactId>\s*<version>([^<]+)", judge)[1]
     kcat = re.search(r"Version ([^\s,]+).*librdkafka ([\d.]+)", command_says("kcat", "-V"), re.DOTALL)
     versions = [command_says(str(binary), "--version"), *servers, f"Flume {flume.VERSION}"]
-    versions += [f"Spark {spark} with Delta {delta}", f"kcat {kcat[1]} with librdkafka {kcat[2]}", f"Java {java[1]}"]
+    versions += [f"Spark {spark} with Delta {delta}", f"Telegraf {telegraf.VERSION}"]
+    versions += [f"kcat {kcat[1]} with librdkafka {kcat[2]}", f"Java {java[1]}"]
     return (
         f"{datetime.now(timezone.utc):%Y-%m-%d}, commit {command_says('git', 'rev-parse', '--short', 'HEAD')}, "
         f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GB; {', '.join(versions)}. "

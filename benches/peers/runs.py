@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from influx import Points
 from servers.processes import Failed
 
-from .launches import Bench, Input, Launch, archiving, collecting, counting, howdah
+from .launches import Bench, Input, Launch, archiving, collecting, counting, howdah, loading
 from .measured import Measured
 from .sinks import Blocks, Topic, is_finished
 from .table import Log
@@ -149,4 +150,16 @@ def spark_started(process: Measured, given: Input) -> float:
     return said["started"]
 
 
-STAGES = {"collect": collect, "archive": archive, "table": table}
+def load(bench: Bench, who: str, given: Input, name: str) -> Figures:
+    points = Points(bench.influx)
+    before = points.written()
+    with start(bench, name, loading(bench, who, given, name)) as process:
+        first, last = follow(process, lambda: points.written() - before, given.number, limit(given.number))
+        process.end()
+    if (found := points.count(name)) != given.number:
+        raise Failed(f"{who} loaded {found:,} of {given.number:,} points:\n{process.tail()}")
+    points.drop(name)
+    return figures(process, given.number, first, last, first)
+
+
+STAGES = {"collect": collect, "archive": archive, "table": table, "load": load}

@@ -87,6 +87,7 @@ struct Slot {
 impl Archiver {
     /// A fresh life of an archiver.
     pub fn new(life: Life<Self>, parts: ArchiverParts) -> Self {
+        life.vitals.parked.set(0);
         Self { life, parts, topic: None, slots: BTreeMap::new(), draining: None }
     }
 
@@ -116,6 +117,8 @@ impl Archiver {
                 "parked before {place}, of which it died again and again: restart it once that is mended"
             ));
             super::note(&self.life.vitals, &*self.parts.clock, &fault);
+            let others = self.slots.iter().filter(|(other, slot)| **other != partition && slot.parked.is_some());
+            self.life.vitals.parked.set(i64::try_from(others.count() + 1).unwrap_or(i64::MAX));
             self.slots.entry(partition).or_default().parked = Some(self.life.waiting(fault.message));
             return;
         }

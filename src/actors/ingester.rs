@@ -21,6 +21,7 @@ use crate::{
     collect::{
         IngestSettings, Settings,
         ingest::{Handover, Ingest, Parts, Spooled},
+        origin::Origin,
         spool::{self, Place},
         tail::ids_in_tail,
     },
@@ -388,7 +389,7 @@ async fn follow(life: Life<Ingester>, parts: IngesterParts, spool: Uuid, from: S
     let (ingester, incarnation) = (life.myself(), life.incarnation);
     let (records, bytes) = (parts.settings.batch_records, parts.settings.batch_bytes);
     let mut durable = parts.link.spool.durable();
-    let (mut position, mut reader) = (from, None);
+    let (mut position, mut reader, origin) = (from, None, Origin::of(&parts.collector));
     loop {
         let moved = |place: &Option<Place>| place.is_some_and(|end| end.spool != spool || end.next > position);
         life.while_paused().await;
@@ -412,7 +413,7 @@ async fn follow(life: Life<Ingester>, parts: IngesterParts, spool: Uuid, from: S
                 read.await.and_then(|(opened, frames)| {
                     reader = Some(opened);
                     frames.iter().for_each(|frame| received.push(frame.entry.received));
-                    frames.into_iter().map(spooled).collect()
+                    frames.into_iter().map(|frame| spooled(frame, origin.as_ref())).collect()
                 })
             }
             // The spool was lost and begun anew: another position on the bus.
@@ -430,10 +431,13 @@ async fn follow(life: Life<Ingester>, parts: IngesterParts, spool: Uuid, from: S
 }
 
 /// A frame of the spool as the ingester takes it.
-fn spooled(spool::Frame { sequence, entry }: spool::Frame) -> Result<Spooled> {
+fn spooled(spool::Frame { sequence, entry, file }: spool::Frame, origin: Option<&Origin>) -> Result<Spooled> {
     let token = (!entry.token.is_empty()).then(|| String::from_utf8_lossy(&entry.token).into_owned());
     Ok(match entry.kind {
-        spool::Kind::Event => Spooled::Event { sequence, token, id: entry.id, value: entry.payload },
+        spool::Kind::Event => {
+            let headers = origin.map(|origin| origin.headers(&entry.token, file.as_deref())).unwrap_or_default();
+            Spooled::Event { sequence, token, id: entry.id, value: entry.payload, headers }
+        }
         spool::Kind::Letter => {
             let letter = oversized::letter(&entry.payload)?;
             Spooled::Letter { sequence, token, id: entry.id, letter }

@@ -64,6 +64,9 @@ const GAUGES: &[Figure] = &[
     ("mailbox_capacity_messages", "Messages that the mailbox holds at most.", EVERYBODY, |v| signed(v.mailbox_capacity.get())),
     ("abandoned_threads", "Blocked threads that were given up and have not come back.", EVERYBODY, |v| signed(v.abandoned.get())),
     ("lag_records", "Records on the bus, or in the spool, that were not taken yet.", &[Ingester, Archiver, Aggregator, Loader], |v| signed(v.lag.get())),
+    ("parked_partitions", "Partitions that stand still before a record of which the actor died, until a person restarts it.", &[Archiver], |v| signed(v.parked.get())),
+    ("unacknowledged_lost_records", "Records lost for good, by this process or one before, of which nobody has said that they know.", READERS, |v| v.life().losses.iter().map(|loss| count(loss.number)).sum()),
+    ("topic_retention_seconds", "How long the bus keeps a record of the topic that is read; +Inf for as long as there is room.", READERS, retention),
     ("spool_full_in_seconds", "Until the spool is full, at the rate of the last minute; +Inf while it does not fill.", SOURCES, |v| v.spool_full_in.get().map_or(f64::INFINITY, count)),
     ("open_windows", "Windows that are not final, those of each partition by themselves.", TABLES, |v| signed(v.open_windows.get())),
     ("watermark_timestamp_seconds", "The smallest committed watermark of the partitions; 0 for none.", TABLES, |v| seconds(v.watermark.get())),
@@ -259,6 +262,13 @@ fn label(name: &str, value: &str) -> LabelPair {
     label.set_name(name.to_owned());
     label.set_value(value.to_owned());
     label
+}
+
+fn retention(vitals: &Vitals) -> f64 {
+    match vitals.retention_ms.get() {
+        0 => f64::INFINITY,
+        limit => seconds(limit),
+    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "exact up to 2⁵³, which no count here reaches")]

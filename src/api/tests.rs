@@ -45,6 +45,8 @@ fn toy() -> Arc<Toy> {
     let archive = &actors[2];
     archive.records_in.add(7);
     archive.lost.retention.add(3);
+    archive.parked.set(1);
+    archive.retention_ms.set(604_800_000);
     let loss = Loss { reason: Reason::Retention, number: 3, since: NOW - 10, last: NOW };
     archive.update(|life| life.losses.push(loss));
     archive.last_success.set(NOW);
@@ -296,6 +298,10 @@ async fn prometheus_is_told_every_figure_with_its_labels() {
         r#"howdah_actor_restarts_total{pipeline="p",stage="archive",replica="0",cause="panic"} 2"#.to_owned(),
         format!("howdah_lag_records{{{labels}}} 5"),
         format!("howdah_lag_seconds{{{labels}}} 2.5"),
+        format!("howdah_parked_partitions{{{labels}}} 1"),
+        format!("howdah_unacknowledged_lost_records{{{labels}}} 3"),
+        format!("howdah_topic_retention_seconds{{{labels}}} 604800"),
+        r#"howdah_topic_retention_seconds{pipeline="p",stage="edits",replica="0"} inf"#.to_owned(),
         format!(r#"howdah_bus_to_archive_seconds_bucket{{{labels},le="0.25"}} 0"#),
         format!(r#"howdah_bus_to_archive_seconds_bucket{{{labels},le="0.5"}} 1"#),
         format!(r#"howdah_bus_to_archive_seconds_bucket{{{labels},le="+Inf"}} 1"#),

@@ -95,7 +95,8 @@ impl Spool {
             Spooled::Letter { sequence, token, id: Bytes::new(), letter }
         } else {
             let value = format!("{{\"wiki\":\"{}\",\"n\":{sequence}}}", sim.below(5));
-            Spooled::Event { sequence, token, id: Bytes::from(format!("id {sequence}")), value: value.into() }
+            let id = Bytes::from(format!("id {sequence}"));
+            Spooled::Event { sequence, token, id, value: value.into(), headers: Vec::new() }
         }));
     }
 }

@@ -61,6 +61,8 @@ pub enum Spooled {
         id: Bytes,
         /// The payload.
         value: Bytes,
+        /// What its record tells of it besides.
+        headers: Vec<Header>,
     },
     /// A dead letter of the collector.
     Letter {
@@ -259,11 +261,11 @@ impl Ingest {
             position.next = event.sequence() + 1;
             token = event.token().or(token);
             let (target, record) = match event {
-                Spooled::Event { sequence, id, value, .. } => {
+                Spooled::Event { sequence, id, value, headers: more, .. } => {
                     let (key, partition) = self.router.route(value);
                     let mut headers = Vec::from(self.marks.of(*sequence, id));
                     let traced = self.traced.iter().find(|(entries, _)| entries.contains(sequence));
-                    headers.extend(traced.map(|(_, header)| header.clone()));
+                    headers.extend(more.iter().chain(traced.map(|(_, header)| header)).cloned());
                     let record = Outgoing {
                         topic: self.topic.name.clone(),
                         partition,

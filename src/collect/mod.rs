@@ -12,6 +12,7 @@ mod histories;
 pub mod ingest;
 pub mod marks;
 mod one_line;
+pub mod origin;
 pub mod poll;
 pub mod position;
 pub mod route;
@@ -26,6 +27,7 @@ mod tests;
 use std::{path::PathBuf, time::Duration};
 
 pub use folder::FolderSettings;
+pub use origin::FileHeaders;
 pub use poll::PollSettings;
 
 use crate::model::{Pointer, TopicName, without_secrets};
@@ -117,6 +119,8 @@ pub struct Settings {
     pub dedupe_ids: usize,
     /// The spool.
     pub spool: SpoolSettings,
+    /// The headers by which a record tells its event's file.
+    pub file_headers: FileHeaders,
 }
 
 /// What an ingester is told.

@@ -79,6 +79,7 @@ fn events(sequences: std::ops::Range<Sequence>) -> Vec<Spooled> {
         token: Some(format!("token {sequence}")),
         id: Bytes::from(format!("id {sequence}")),
         value: Bytes::from(format!("event {sequence}")),
+        headers: Vec::new(),
     };
     sequences.map(event).collect()
 }

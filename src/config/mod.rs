@@ -92,6 +92,21 @@ impl Pipeline {
         self.topics.iter().find(|spec| spec.name == *topic).map(|spec| spec.num_partitions)
     }
 
+    /// How long, in ms, the bus keeps what a stage reads from it; `None` if it reads nothing, or that is kept for as
+    /// long as there is room.
+    pub fn retention_of(&self, stage: &Stage) -> Option<i64> {
+        let topic = match &stage.kind {
+            StageKind::Archiver(settings) => &settings.topic,
+            StageKind::Aggregator(settings) => &settings.topic,
+            StageKind::Loader(settings) => &settings.topic,
+            StageKind::Collector(_) | StageKind::Ingester { .. } => return None,
+        };
+        match self.topics.iter().find(|spec| spec.name == *topic)?.cleanup {
+            Cleanup::Delete { retention_ms, .. } => retention_ms,
+            Cleanup::Compact => None,
+        }
+    }
+
     /// The folders of the store that it writes to: of an archive the part before the first time field.
     pub fn store_folders(&self) -> Vec<StorePath> {
         let folder = |stage: &Stage| match &stage.kind {

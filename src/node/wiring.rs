@@ -328,6 +328,7 @@ impl Common {
         let id = ActorId { pipeline: self.pipeline.id.clone(), stage: stage.id.clone(), replica };
         let is_held = self.wishes.of(&id).is_some_and(|wish| wish.hold == Hold::Stopped);
         let vitals = Vitals::new(id, kind_of(&stage.kind));
+        vitals.retention_ms.set(self.pipeline.retention_of(stage).unwrap_or(0));
         wired.vitals.push(vitals.clone());
         wired.tree.child(Spec::new(vitals, stage.supervision, make).held(is_held))
     }

@@ -144,6 +144,10 @@ pub struct Vitals {
     pub abandoned: Gauge,
     /// Records on the bus (or in the spool) that it has not taken yet.
     pub lag: Gauge,
+    /// How long the bus keeps a record of the topic that it reads, in ms; 0 for as long as there is room.
+    pub retention_ms: Gauge,
+    /// Partitions that stand still before a record of which the actor died, until a person restarts it.
+    pub parked: Gauge,
     /// Seconds until the spool is full, at the rate at which it filled over the last minute; none while
     /// it does not fill.
     pub spool_full_in: Forecast,
@@ -194,6 +198,8 @@ impl Vitals {
             mailbox_waited_ms: Counter::default(),
             abandoned: Gauge::default(),
             lag: Gauge::default(),
+            retention_ms: Gauge::default(),
+            parked: Gauge::default(),
             spool_full_in: Forecast::default(),
             watermark: Gauge::default(),
             open_windows: Gauge::default(),

@@ -1,4 +1,5 @@
-//! A folder of files, before a howdah that is killed again and again: every line is archived once, files are done.
+//! A folder of files, before a howdah that is killed again and again: every line is archived once and knows its file,
+//! files are done.
 //! (That a file is done only when its lines are on the disk shows at a power cut, not at a kill: the source's own
 //! tests hold it, with a spool that says when.)
 
@@ -6,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use howdah::failpoint::POINTS;
 
-use super::harness::{Running, command, repository, tempdir, wait_for};
+use super::harness::{Running, command, records_of, repository, tempdir, wait_for};
 use crate::torture::process::Process;
 
 const FILES: usize = 120;
@@ -31,6 +32,7 @@ fn a_folder_is_archived_once_over_kills_and_each_file_is_done() {
     let text = fs::read_to_string(repository("pipelines/from-folder.toml")).unwrap();
     let text = text.replace("roll_age = \"10m\"", "roll_age = \"300ms\"");
     let text = text.replace("record = \"line\" ", "settle = \"0s\"\nlook = \"20ms\"\nrecord = \"line\" ");
+    let text = text + "\n[collector.collect]\nfile_header = \"file\"\nbasename_header = \"basename\"\n";
     let pipeline = folder.path().join("pipeline.toml");
     fs::write(&pipeline, text).unwrap();
     let run = |fail: Option<String>| {
@@ -87,4 +89,10 @@ fn a_folder_is_archived_once_over_kills_and_each_file_is_done() {
         assert!(*lines == expected, "{file} has not its lines once and in order");
     }
     assert_eq!(fs::read_dir(&incoming).unwrap().count(), FILES, "each is there as a done one");
+    for record in records_of(&data.join("bus-from-folder"), "lines") {
+        let line = std::str::from_utf8(record.value.as_ref().unwrap()).unwrap();
+        let name = format!("{}.log", &line[5..8]);
+        let headers = ["file", "basename"].map(|key| record.header(key).unwrap().as_ref());
+        assert_eq!(headers, [incoming.join(&name).to_str().unwrap().as_bytes(), name.as_bytes()]);
+    }
 }

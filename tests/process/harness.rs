@@ -69,8 +69,8 @@ pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_howdah"));
     command.args(arguments).stdin(Stdio::null());
     let environment = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    let ours =
-        |name: &String| ["HOWDAH_", "KAFKA_", "HDFS_", "HADOOP_", "OTEL_"].iter().any(|start| name.starts_with(start));
+    let read = ["HOWDAH_", "KAFKA_", "HDFS_", "HADOOP_", "OTEL_", "INFLUX_", "RANDOMUSER_"];
+    let ours = |name: &String| read.iter().any(|start| name.starts_with(start));
     for name in environment.filter(ours) {
         command.env_remove(name);
     }
@@ -258,8 +258,13 @@ fn watermarks(bus: &Path, topic: &str) -> Option<Watermarks> {
 
 /// All records of a topic's only partition.
 pub fn records(data: &Path, topic: &str) -> Vec<Record> {
+    records_of(&data.join("bus"), topic)
+}
+
+/// The same of this embedded bus.
+pub fn records_of(bus: &Path, topic: &str) -> Vec<Record> {
     block_on(async {
-        let bus = EmbeddedBus::open_read_only(data.join("bus")).unwrap();
+        let bus = EmbeddedBus::open_read_only(bus).unwrap();
         let topic = bus.topic(&TopicName::new(topic)).await.unwrap().unwrap();
         let ends = bus.watermarks(&topic, 0).await.unwrap();
         read_range(&bus, &topic, 0, ends.low, ends.high).await.unwrap()

@@ -13,7 +13,7 @@ pub mod harness;
 mod help;
 mod main_job;
 pub mod memory;
-mod prometheus;
+pub mod prometheus;
 mod restarts;
 mod secrets;
 mod service;

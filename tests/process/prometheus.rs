@@ -16,7 +16,7 @@ use super::{
 };
 
 /// A Prometheus that scrapes one address each second, ended with its test.
-struct Prometheus {
+pub struct Prometheus {
     child: Child,
     url: String,
     folder: std::path::PathBuf,
@@ -24,12 +24,17 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(folder: &Path, target: &str, token: &str) -> Self {
-        let config = folder.join("prometheus.yml");
         let text = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
              scrape_configs:\n\
              - {{job_name: howdah, authorization: {{credentials_file: {token}}}, static_configs: [{{targets: ['{target}']}}]}}\n"
         );
+        Self::configured(folder, &text)
+    }
+
+    /// With a configuration, which goes into the folder.
+    pub fn configured(folder: &Path, text: &str) -> Self {
+        let config = folder.join("prometheus.yml");
         fs::write(&config, text).unwrap();
         let address = listener().local_addr().unwrap().to_string();
         let log = File::create(folder.join("prometheus.log")).unwrap();
@@ -44,15 +49,16 @@ impl Prometheus {
         Self { child, url: format!("http://{address}"), folder: folder.to_owned() }
     }
 
+    /// What an address answers; nothing if it is an error.
+    pub fn get(&self, path: &str, query: &str) -> Option<Value> {
+        let url = format!("{}/api/v1/{path}", self.url);
+        let (code, out, _) = finish(Command::new("curl").args(["-sfG", &url, "--data-urlencode", query]));
+        (code == 0).then(|| serde_json::from_str(&out).unwrap())
+    }
+
     /// The values of an expression now, by what stands in a label.
-    fn query(&self, expression: &str, label: &str) -> Vec<(String, f64)> {
-        let url = format!("{}/api/v1/query", self.url);
-        let (code, out, _) =
-            finish(Command::new("curl").args(["-sfG", &url, "--data-urlencode", &format!("query={expression}")]));
-        if code != 0 {
-            return Vec::new();
-        }
-        let answer: Value = serde_json::from_str(&out).unwrap();
+    pub fn query(&self, expression: &str, label: &str) -> Vec<(String, f64)> {
+        let Some(answer) = self.get("query", &format!("query={expression}")) else { return Vec::new() };
         let value = |found: &Value| {
             let text = found["value"][1].as_str().unwrap();
             (found["metric"][label].as_str().unwrap_or_default().to_owned(), text.parse().unwrap())
@@ -63,7 +69,7 @@ impl Prometheus {
     }
 
     #[track_caller]
-    fn awaits(&self, expression: &str, label: &str, expected: &[(&str, f64)]) {
+    pub fn awaits(&self, expression: &str, label: &str, expected: &[(&str, f64)]) {
         let log = || fs::read_to_string(self.folder.join("prometheus.log")).unwrap();
         let said = || format!("{:?}\n{}", self.query(expression, label), log());
         let is_so = || {

@@ -293,5 +293,13 @@ fn a_sink_that_does_its_worst_holds_every_good_point_once() {
     for words in ["unable to parse 'users,email=u17017@example.com", "field type conflict: input field"] {
         assert!(out.contains(words), "{words:?} is not in\n{out}");
     }
+    // Their records are in the topic, and so is what its other readers have of them.
+    let pipeline = path("p.toml");
+    let mut resend = vec!["dead-letters", "resend", pipeline.to_str().unwrap(), "--all"];
+    let (code, _, err) = finish(&mut command(&resend));
+    assert!(code == 1 && err.contains("a loader could not use it: sent again"), "{code}: {err}");
+    resend.push("--twice");
+    let (code, out_again, err) = finish(&mut command(&resend));
+    assert!(code == 0 && out_again.contains("2 dead letters sent again"), "{code}: {out_again}{err}");
     assert!(!out.contains(FIRST_TOKEN) && !log(&path("log")).contains(SECOND_TOKEN));
 }

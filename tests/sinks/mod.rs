@@ -1,5 +1,7 @@
 //! The second pipeline before real sinks: InfluxDB and OpenSearch.
 
+mod counts;
+mod dashboards;
 mod hell;
 mod http;
 mod kills;

@@ -47,7 +47,12 @@ pub struct Service {
 impl Service {
     /// Out of sorts at every so many requests.
     pub fn start(moody_every: usize) -> Self {
-        let answers = Answers::open(&repository(ANSWERS)).unwrap();
+        Self::of(&repository(ANSWERS), moody_every)
+    }
+
+    /// The same of these answers, over and over.
+    pub fn of(answers: &Path, moody_every: usize) -> Self {
+        let answers = Answers::open(answers).unwrap();
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
         let serving = async move {

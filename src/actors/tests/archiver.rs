@@ -195,6 +195,7 @@ async fn an_archiver_is_parked_before_a_record_that_it_dies_of() {
     };
     parked().await;
     assert_eq!(archiver.vitals().life().restarts[&Death::Panic], 4);
+    assert_eq!(archiver.vitals().parked.get(), 1);
     let (done, answered) = oneshot::channel();
     archiver.order(Drain { until: BTreeMap::from([(0, 21), (1, 10)]), done }).await.unwrap();
     answered.await.unwrap();

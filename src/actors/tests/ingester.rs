@@ -49,6 +49,7 @@ pub(super) fn collector(folder: &Path, url: &str) -> collect::Settings {
             roll_bytes: 100_000,
             sync_within: Duration::from_millis(5),
         },
+        file_headers: collect::FileHeaders::default(),
     }
 }
 
@@ -103,7 +104,7 @@ async fn spooled_events_meant_for_a_former_life_are_dropped() {
     // The last event: sent now it would move the position over all that come before it.
     let last = NUM_EVENTS - 1;
     let value = Bytes::from(format!("event {last}"));
-    let last = Spooled::Event { sequence: last, token: None, id: Bytes::new(), value };
+    let last = Spooled::Event { sequence: last, token: None, id: Bytes::new(), value, headers: Vec::new() };
     for assignment in [1, 2] {
         let stale =
             TakeSpooled { assignment, events: Ok(vec![last.clone()]), received: crate::vitals::Moments::default() };

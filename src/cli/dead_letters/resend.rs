@@ -15,7 +15,7 @@ use crate::{
         COMPLAINTS, DONE, block_on, pipelines,
         terminal::{counted, say},
     },
-    config::Pipeline,
+    config::{Pipeline, StageKind},
     fault::{Fault, Result},
     model::{Header, Partition},
     node,
@@ -35,12 +35,15 @@ pub struct Resending {
     /// All of them
     #[arg(long, conflicts_with = "coordinates")]
     all: bool,
-    /// Only those with this reason: newline, oversized
+    /// Only those with this reason, as `list` says: newline, oversized, refused, …
     #[arg(long, value_name = "REASON")]
     reason: Option<String>,
     /// Send this file's bytes in the place of the payload
     #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "one_line"])]
     payload: Option<PathBuf>,
+    /// Also those of loaders, whose records archive and tables have already and then take once more
+    #[arg(long)]
+    twice: bool,
     /// Put a JSON document on one line: each newline between its tokens becomes a space
     #[arg(long)]
     one_line: bool,
@@ -60,6 +63,14 @@ pub fn run(arguments: &Resending) -> Result<u8> {
         named += letters.len();
         reasons.extend(letters.iter().map(|letter| letter.reason.clone()));
         letters.retain(|letter| arguments.reason.as_ref().is_none_or(|reason| *reason == letter.reason));
+        if let Some(letter) = letters.iter().find(|letter| !arguments.twice && is_of_loader(pipeline, letter)) {
+            let topic = &letter.topic;
+            let text = format!(
+                "a loader could not use it: sent again, its record is on {topic} once more, and so in archive and tables; \
+                 with --twice it is sent all the same, with --reason others are"
+            );
+            return Err(Fault::user(text).at(&letter.coordinate));
+        }
         chosen.push((pipeline, letters));
     }
     let list = format!("`howdah dead-letters list {}` names them", arguments.file.display());
@@ -106,6 +117,13 @@ async fn send(pipeline: &Pipeline, letters: &[Letter], arguments: &Resending) ->
         producer.send(vec![record, note]).await.map_err(|fault| fault.at(&letter.coordinate))?;
     }
     Ok(letters.len())
+}
+
+/// Whether a loader has written it: of a record that the topic's other readers may well have used.
+fn is_of_loader(pipeline: &Pipeline, letter: &Letter) -> bool {
+    let stage = letter.actor.split('/').nth(1).unwrap_or_default();
+    let stage = pipeline.stages.iter().find(|known| known.id.as_str() == stage);
+    stage.is_some_and(|stage| matches!(stage.kind, StageKind::Loader(_)))
 }
 
 /// The partition in which the record stood, if it was one of a topic.

@@ -27,13 +27,14 @@ impl Found {
     }
 }
 
-/// What is there to be taken, in the order in which it is taken, as of this time.
+/// What is there to be taken, in the order in which it is taken, as of this time. Files whose names are no text are
+/// passed over, and told to `nameless`.
 ///
 /// # Errors
 /// The folder cannot be read.
-pub(super) fn list(settings: &FolderSettings, now: Millis) -> Result<Vec<Found>> {
+pub(super) fn list(settings: &FolderSettings, now: Millis, nameless: &mut dyn FnMut(PathBuf)) -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    walk(settings, Path::new(""), &mut found)?;
+    walk(settings, Path::new(""), &mut found, nameless)?;
     let settled = |found: &Found| is_settled(settings, found.identity.changed, now);
     found.retain(settled);
     sort(settings.order, &mut found);
@@ -56,7 +57,12 @@ fn sort(order: Order, found: &mut [Found]) {
     }
 }
 
-fn walk(settings: &FolderSettings, below: &Path, found: &mut Vec<Found>) -> Result<()> {
+fn walk(
+    settings: &FolderSettings,
+    below: &Path,
+    found: &mut Vec<Found>,
+    nameless: &mut dyn FnMut(PathBuf),
+) -> Result<()> {
     let folder = settings.path.join(below);
     let io = |error: io::Error| Fault::io(folder.display(), &error);
     let entries = match fs::read_dir(&folder) {
@@ -68,7 +74,7 @@ fn walk(settings: &FolderSettings, below: &Path, found: &mut Vec<Found>) -> Resu
         let entry = entry.map_err(io)?;
         let path = below.join(entry.file_name());
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
-            tracing::warn!(file = %settings.path.join(&path).display(), "left alone: its name is no text");
+            nameless(path);
             continue;
         };
         if name.starts_with('.') {
@@ -78,7 +84,7 @@ fn walk(settings: &FolderSettings, below: &Path, found: &mut Vec<Found>) -> Resu
         let Ok(about) = fs::metadata(settings.path.join(&path)) else { continue };
         if about.is_dir() {
             if settings.sub_folders && !is_done_folder(settings, &path) {
-                walk(settings, &path, found)?;
+                walk(settings, &path, found, nameless)?;
             }
         } else if about.is_file() && is_wanted(settings, &name) {
             found.push(Found { file: path, identity: Identity::of(&about) });
@@ -93,8 +99,7 @@ fn is_done_folder(settings: &FolderSettings, below: &Path) -> bool {
 
 fn is_wanted(settings: &FolderSettings, name: &str) -> bool {
     let matches = |pattern: &Option<regex::Regex>, otherwise: bool| {
-        let whole = |pattern: &regex::Regex| pattern.find(name).is_some_and(|found| found.len() == name.len());
-        pattern.as_ref().map_or(otherwise, whole)
+        pattern.as_ref().map_or(otherwise, |pattern| pattern.is_match(name))
     };
     let is_done = matches!(&settings.done, Done::Rename(suffix) if name.ends_with(suffix.as_str()));
     !is_done && matches(&settings.include, true) && !matches(&settings.ignore, false)

@@ -89,9 +89,9 @@ pub struct FolderSettings {
     pub path: PathBuf,
     /// Whether folders in it are read too.
     pub sub_folders: bool,
-    /// Only files whose name this matches whole.
+    /// Only files whose name this matches; it is anchored at both ends.
     pub include: Option<Regex>,
-    /// No files whose name this matches whole.
+    /// No files whose name this matches; it is anchored at both ends.
     pub ignore: Option<Regex>,
     /// Which file comes first.
     pub order: Order,

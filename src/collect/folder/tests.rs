@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     collect::source::{Around, RawEvent, Received, Resume, Source},
     fault::{Domain, Fault},
-    model::SystemClock,
+    model::{Millis, SystemClock},
 };
 
 /// A folder, a spool's folder, and what became durable.
@@ -262,13 +262,27 @@ async fn packed_files_are_unpacked_and_broken_ones_are_named() {
     assert_eq!(third.texts(), ["d2"], "the same file under another name is gone on with");
 }
 
+#[test]
+fn a_file_whose_name_is_no_text_is_passed_over_and_told() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let mut place = Place::new();
+    place.settings.sub_folders = true;
+    place.put("x/a", "a\n", 0);
+    let odd = Path::new("x").join(OsStr::from_bytes(b"\xff.log"));
+    fs::write(place.folder.path().join(&odd), "b\n").unwrap();
+    let mut nameless = Vec::new();
+    let found = listing::list(&place.settings, Millis::MAX, &mut |path| nameless.push(path)).unwrap();
+    assert_eq!(found.iter().map(|found| found.file.to_str().unwrap()).collect::<Vec<_>>(), ["x/a"]);
+    assert_eq!(nameless, [odd]);
+}
+
 #[tokio::test]
 async fn sub_folders_patterns_and_whole_files() {
     let mut place = Place::new();
     let target = tempfile::tempdir_in(place.folder.path().parent().unwrap()).unwrap();
     place.settings.sub_folders = true;
-    place.settings.include = Some(Regex::new(".*[.]json").unwrap());
-    place.settings.ignore = Some(Regex::new("skip.*").unwrap());
+    place.settings.include = Some(Regex::new(r"\A.*[.]json\z").unwrap());
+    place.settings.ignore = Some(Regex::new(r"\Askip.*\z").unwrap());
     place.settings.order = Order::Name;
     place.settings.record = RecordOf::File { one_line: true };
     place.settings.done = Done::Move(target.path().to_owned());

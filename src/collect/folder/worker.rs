@@ -1,6 +1,12 @@
 //! The part that works with files: what comes next, which file is done. It blocks.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -53,6 +59,8 @@ pub(super) struct Worker {
     read: Vec<Found>,
     /// What the last look found, last first.
     ahead: Vec<Found>,
+    /// Files whose names are no text: each is told once.
+    nameless: BTreeSet<PathBuf>,
 }
 
 impl Worker {
@@ -73,15 +81,25 @@ impl Worker {
             tracing::info!(file = %target.display(), at, "a Flume agent has read so far in this file: it is gone on with from there");
         }
         let resume = Stand::parse(token);
-        let mut worker =
-            Self { settings, clock, journal, resume, tracked, reading: None, read: Vec::new(), ahead: Vec::new() };
-        for found in list(&worker.settings, Millis::MAX)? {
+        let (reading, read, ahead, nameless) = (None, Vec::new(), Vec::new(), BTreeSet::new());
+        let mut worker = Self { settings, clock, journal, resume, tracked, reading, read, ahead, nameless };
+        for found in worker.look(Millis::MAX)? {
             if worker.journal.is_done(&found.identity) {
                 worker.finish(&found)?;
             }
         }
-        worker.journal.forget(&list(&worker.settings, Millis::MAX)?)?;
+        let there = worker.look(Millis::MAX)?;
+        worker.journal.forget(&there)?;
         Ok(worker)
+    }
+
+    fn look(&mut self, now: Millis) -> Result<Vec<Found>> {
+        let Self { settings, nameless, .. } = self;
+        list(settings, now, &mut |path| {
+            if nameless.insert(path.clone()) {
+                tracing::warn!(file = %settings.path.join(path).display(), "left alone: its name is no text");
+            }
+        })
     }
 
     /// Goes on reading.
@@ -152,7 +170,7 @@ impl Worker {
     fn next_file(&mut self) -> Result<Option<Found>> {
         loop {
             let Some(found) = self.ahead.pop() else {
-                self.ahead = list(&self.settings, self.clock.now())?;
+                self.ahead = self.look(self.clock.now())?;
                 let read = |found: &Found| self.read.iter().any(|read| found.is_file_of(&read.file, &read.identity));
                 self.ahead.retain(|found| !read(found) && self.journal.aside(found).is_none());
                 self.ahead.reverse();
@@ -230,7 +248,8 @@ impl Worker {
             self.finish(found)?;
             tracing::info!(file = %self.settings.path.join(&found.file).display(), "read to its end");
         }
-        self.journal.forget(&list(&self.settings, Millis::MAX)?)?;
+        let there = self.look(Millis::MAX)?;
+        self.journal.forget(&there)?;
         self.read.retain(|read| !identities.contains(&read.identity));
         Ok(())
     }

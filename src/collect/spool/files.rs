@@ -51,6 +51,11 @@ const INODE: u64 = 512;
 /// So many foreign files are named, the others only counted.
 const NAMED: usize = 10;
 
+/// Where a spool's event files lie.
+pub fn event_folder(spool: &Path) -> PathBuf {
+    spool.join(FOLDER)
+}
+
 /// What a file of so many bytes takes of a disk.
 pub fn room(len: u64) -> u64 {
     len.div_ceil(BLOCK) * BLOCK + INODE

@@ -60,7 +60,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-pub use files::Foreign;
+pub use files::{Foreign, event_folder};
 pub use header::HEADER_LEN;
 pub use reader::{Reader, recent};
 pub use writer::{Owner, Recovered, Writer};
@@ -101,6 +101,8 @@ pub struct Frame {
     pub sequence: Sequence,
     /// What was given to the writer.
     pub entry: Entry,
+    /// The name of the event's own file, in the [folder of these](event_folder); `None` if it has none.
+    pub file: Option<String>,
 }
 
 /// A place in a spool: before the entry `next`.

@@ -206,11 +206,12 @@ impl Reader {
                 if found != self.next {
                     return Ok(None);
                 }
-                let payload = match file.filter(|_| !self.ids_only) {
-                    Some(file) => EventFolder::of(&self.folder).load(*number, found, &file)?,
+                let payload = match file.as_ref().filter(|_| !self.ids_only) {
+                    Some(file) => EventFolder::of(&self.folder).load(*number, found, file)?,
                     None => payload,
                 };
-                Ok(Some(Frame { sequence: found, entry: Entry { kind, received, token, id, payload } }))
+                let (entry, file) = (Entry { kind, received, token, id, payload }, file.map(|file| file.name));
+                Ok(Some(Frame { sequence: found, entry, file }))
             }
             Step::Bad => Err(damaged(cursor.path(), at, *sequence)),
             Step::End => {

@@ -3,7 +3,7 @@
 use super::{Body, Role, build, sources::source, topic_of};
 use crate::{
     collect::{
-        IngestSettings, Layout, Settings, SourceSettings, SpoolSettings,
+        FileHeaders, IngestSettings, Layout, Settings, SourceSettings, SpoolSettings,
         folder::AHEAD_EVENTS,
         spool::naming::{self, Template},
     },
@@ -32,6 +32,8 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
     let spool = section.key("spool", "where events lie before they are on the bus: spool = { path = \"…\" }");
     let spool = spool.section().required().and_then(|at| self::spool(at.value));
 
+    let file_headers = file_headers(section, source.as_ref(), spool.as_ref().map(|at| &at.value));
+
     let largest = source.as_ref().map(SourceSettings::bound).zip(spool.as_ref());
     if let Some(((bound, event), spool)) = largest.filter(|((_, event), spool)| *event > spool.value.max_bytes) {
         let (event, spool) = (show_size(event), show_size(spool.value.max_bytes));
@@ -56,9 +58,33 @@ pub(super) fn collector(section: &mut Section<'_>) -> Body {
             dedupe_window: window?.value,
             dedupe_ids: ids?.value,
             spool: spool?.value,
+            file_headers: file_headers?,
         })
     });
     Body { topic: None, role: Role::Collector { spool: folder, watched }, kind: settings.map(StageKind::Collector) }
+}
+
+fn file_headers(
+    section: &mut Section<'_>,
+    source: Option<&SourceSettings>,
+    spool: Option<&SpoolSettings>,
+) -> Option<FileHeaders> {
+    let path =
+        section.key("file_header", "the header of records that bears the path of an event's file; none without it");
+    let path = path.parse(values::RECORD_HEADER, values::record_header).optional();
+    let name = section.key("basename_header", "the header that bears the file's name alone; none without it");
+    let name = name.parse(values::RECORD_HEADER, values::record_header).optional();
+    let has_files = match (source, spool) {
+        (Some(SourceSettings::Folder(_)), _) => true,
+        (Some(_), Some(spool)) => spool.layout != Layout::Packed,
+        // There are other complaints.
+        _ => true,
+    };
+    for wanted in [path.as_ref(), name.as_ref()].into_iter().flatten().flatten().filter(|_| !has_files) {
+        let text = "an event has no file: the source is no folder, and the spool has no layout = \"file-per-event\"";
+        section.say_at(&wanted.place, text);
+    }
+    Some(FileHeaders { path: path?.map(|at| at.value), name: name?.map(|at| at.value) })
 }
 
 /// The spool's settings; the place is that of its path.

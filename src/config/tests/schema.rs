@@ -35,6 +35,8 @@ const BEYOND: &[&str] = &[
     "is longer than the longest",
     "must be at least twice",
     "is only for layout",
+    "an event has no file",
+    "are howdah's own",
     "is only for next",
     "is only for file",
     "is only for time",

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     collect::{
-        PollSettings,
+        FileHeaders, PollSettings,
         folder::{Done, Order, RecordOf},
         poll::{Next, Reading},
     },
@@ -121,11 +121,32 @@ fn a_folder_is_read_as_it_is_written() {
          done = \"move\", done_folder = \"out\", settle = \"0s\", look = \"1s\", max_event = \"2MiB\"",
     );
     assert_eq!((full.sub_folders, full.order, full.record), (true, Order::Name, RecordOf::File { one_line: false }));
-    assert_eq!((full.include.unwrap().as_str(), full.ignore.unwrap().as_str()), (".*\\.log", "x"));
+    assert_eq!((full.include.unwrap().as_str(), full.ignore.unwrap().as_str()), (r"\A(?:.*\.log)\z", r"\A(?:x)\z"));
     assert_eq!((full.done, full.max_event), (Done::Move("out".into()), 2 << 20));
     assert_eq!((full.settle.as_millis(), full.look.as_millis()), (0, 1_000));
     assert_eq!(read(", done = \"delete\"").done, Done::Delete);
     assert_eq!(read(", suffix = \".done\"").done, Done::Rename(".done".to_owned()));
+}
+
+#[test]
+fn headers_that_tell_the_file_want_one() {
+    let keys = "file_header = \"file\"\nbasename_header = \"base.name\"";
+    let folder = "folder = { path = \"in\" }";
+    let pipeline = check_text(&small(SSE, &format!("{folder}\n{keys}"))).unwrap();
+    let StageKind::Collector(settings) = &pipeline.stages[0].kind else { panic!() };
+    let headers = FileHeaders { path: Some("file".into()), name: Some("base.name".into()) };
+    assert_eq!(settings.file_headers, headers);
+    let none = "an event has no file: the source is no folder, and the spool has no layout = \"file-per-event\"";
+    let said = ["8:15: collector.c.file_header", "9:19: collector.c.basename_header"];
+    complain(
+        SSE,
+        &format!("{SSE}\n{keys}"),
+        &said.map(|place| format!("{place}: {none}")).each_ref().map(String::as_str),
+    );
+    let own = "8:15: collector.c.file_header: \"howdah.x\": headers that begin with \"howdah.\" are howdah's own";
+    complain(SSE, &format!("{folder}\nfile_header = \"howdah.x\""), &[own]);
+    let unfit = "8:15: collector.c.file_header: \"a b\" is not a header's name: 1 to 100 letters, digits, \"_\", \"-\" and \".\"";
+    complain(SSE, &format!("{folder}\nfile_header = \"a b\""), &[unfit]);
 }
 
 #[test]

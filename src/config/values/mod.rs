@@ -7,6 +7,7 @@ pub mod services;
 
 use std::{
     path::{Component, Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,6 +37,12 @@ pub const POINTER: Text = Text { words: "a JSON pointer, like \"/meta/id\"", pat
 
 /// How a column is named.
 pub const COLUMN: Text = Text { words: "a column's name", pattern: "[A-Za-z_][A-Za-z0-9_]{0,99}" };
+
+/// How a header of records is named.
+pub const RECORD_HEADER: Text = Text {
+    words: "a header's name: 1 to 100 letters, digits, \"_\", \"-\" and \".\"",
+    pattern: "[A-Za-z0-9_.-]{1,100}",
+};
 
 /// How a folder of this machine is written.
 pub const LOCAL_PATH: Text = Text {
@@ -94,6 +101,18 @@ pub fn name(text: &str) -> Result<&str, String> {
         return Ok(text);
     }
     Err(format!("{} is not {NAME}", quoted(text)))
+}
+
+/// A header's name, as the user may choose it.
+pub fn record_header(text: &str) -> Result<Arc<str>, String> {
+    if text.starts_with("howdah.") {
+        return Err(format!("{}: headers that begin with \"howdah.\" are howdah's own", quoted(text)));
+    }
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if (1..=100).contains(&text.len()) && text.bytes().all(fine) {
+        return Ok(text.into());
+    }
+    Err(format!("{} is not {RECORD_HEADER}", quoted(text)))
 }
 
 /// A topic's name, as the user may choose it.

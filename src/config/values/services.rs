@@ -87,12 +87,13 @@ pub const REGEX: Text = Text { words: "a regular expression, like \".*\\\\.tmp\"
 pub const SUFFIX: Text =
     Text { words: "the end of a file's name, like \".COMPLETED\"", pattern: r"(?:[^$/\x00-\x1f\x7f-\x9f]|\$\$)+" };
 
-/// A regular expression.
+/// A regular expression that has to match the whole of a text.
 ///
 /// # Errors
 /// What is wrong with it, as for all of them.
 pub fn regex(text: &str) -> Result<Regex, String> {
-    Regex::new(text).map_err(|error| {
+    // By itself first, for what is said of it.
+    Regex::new(text).and_then(|_| Regex::new(&format!(r"\A(?:{text})\z"))).map_err(|error| {
         // The parser draws a picture; its last line says what it is.
         let said = error.to_string();
         format!("{} is no regular expression: {}", quoted(text), said.lines().last().unwrap_or_default().trim())
@@ -138,6 +139,13 @@ pub fn header_value(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_regular_expression_matches_the_whole() {
+        let either = regex("a|ab").unwrap();
+        assert_eq!(["a", "ab", "b", "abc", "xa"].map(|text| either.is_match(text)), [true, true, false, false, false]);
+        assert!(regex("a)(b").unwrap_err().contains("is no regular expression: "));
+    }
 
     #[test]
     fn a_header_is_one_that_can_be_sent() {
