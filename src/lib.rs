@@ -7,8 +7,12 @@
 //!
 //! ```text
 //! a source ─► collector ─► spool ─► ingester ─► bus ─┬─► archiver ───► store   raw files
-//!                        (disk)                      └─► aggregator ─► store   live table
+//!                        (disk)                      ├─► aggregator ─► store   live table
+//!                                                    └─► loader ─────► sink    points, documents
 //! ```
+//!
+//! A source is a server of events, an API that is polled, or a folder of files; a sink InfluxDB, Elasticsearch or
+//! OpenSearch.
 //!
 //! A *pipeline* is one configuration file; its vertices are *stages*, a running replica of a stage
 //! is an *actor* (`wikimedia/archive/0`), and what an actor owns per partition is a *lane*. Stages
@@ -16,11 +20,12 @@
 //! begin again from what is durable. The bus is embedded or Kafka, the store is the local file system or
 //! HDFS; both are traits with a contract suite that every implementation passes.
 //!
-//! Three promises carry everything:
+//! Four promises carry everything:
 //! - what was received is on disk before it counts, and on the bus exactly once ([`collect`]);
 //! - every record of a topic is in the archive exactly once, byte for byte, in order ([`archive`]);
 //! - a table is a pure function of the records, and readers always see a consistent snapshot
-//!   ([`table`]).
+//!   ([`table`]);
+//! - every good record is in the sink, and sending it again changes nothing there ([`load`]).
 //!
 //! All of them rest on one primitive: *put if absent, then read back and adopt what stands there*
 //! ([`chain`]). No clock, lease, lock service or epoch decides who is right.
@@ -29,16 +34,16 @@
 //!
 //! A part imports only what stands to its right (`tests/tidy.rs` holds it):
 //!
-//! `main → cli → recorded → node → api, actors, config → supervise → collect, archive, table → chain →
+//! `main → cli → recorded → node → api, actors, config → supervise → collect, archive, table, load → chain →
 //! bus, store → vitals, trace, disk, health, web → model, fault`
 //!
-//! - [`cli`]: one file a command. [`recorded`]: recorded events, served as Wikimedia serves them.
+//! - [`cli`]: one file a command. [`recorded`]: recorded events and answers, served as their services do.
 //! - [`node`]: wiring, the only place that names every kind of actor; ordered shutdown.
 //! - [`api`]: the HTTP API, and what a node lets be asked of it ([`api::steer`]).
 //! - [`actors`]: thin; they translate messages, call the heart, do the effect, count.
 //! - [`config`]: TOML as written → as meant, all complaints at once.
 //! - [`supervise`]: restart strategies, policies, back-off, escalation; bounded mailboxes.
-//! - [`collect`], [`archive`], [`table`]: the hearts: protocols as plain `async fn`s over the traits
+//! - [`collect`], [`archive`], [`table`], [`load`]: the hearts: protocols as plain `async fn`s over the traits
 //!   of bus and store, and pure functions below them. Nothing here knows an actor.
 //! - [`chain`], [`bus`], [`store`]: what they stand on.
 //! - [`vitals`]: every figure an actor counts, named once. [`trace`]: a sample of the batches, as spans over
@@ -92,6 +97,14 @@
 //! - *What a person wants is written down before it is done*: a crash in between does it with the next start.
 //! - *A step is noted beside the actor before it is done, and counted by whichever life learns that it is durable*:
 //!   a life that ends in between would leave it uncounted, and figures that are nearly right are trusted once.
+//! - *A row is known in its sink by its place in the topic, and the key index names the winner's place.* An index that
+//!   only knew which keys are there would take a replayed winner for a repetition of itself, and lose it.
+//! - *First the sink, then the bus*: position, won keys and dead letters are one transaction, after the sink has
+//!   answered for every row. The keys' topic is kept by age, not compacted: a key is written once for each time it is won.
+//! - *A file of a folder is done when its events are durable, not when it is read*: whoever reads it learns that
+//!   from the spool's end ([`collect::source::Around`]), so an answer of the disk is part of the source's own loop.
+//! - *A loader that is fenced opens anew*: two instances by mistake do the same work twice, which changes nothing in a
+//!   sink. One that stopped would leave none once the other is mended.
 //! - *Spans go past `tracing`*: they begin with data and end with its commit, in another actor minutes later. A span
 //!   that is a scope of code ends with the function, and its life with the actor's.
 //! - *A broker's word that a topic is gone counts only if it knows others*: with ZooKeeper, one that has just started

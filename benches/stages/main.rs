@@ -151,6 +151,7 @@ async fn ingest(bus: &SharedBus, topic: &TopicInfo, events: &[Bytes], records: u
             token: None,
             id: Bytes::from(n.to_string()),
             value: events[n % events.len()].clone(),
+            headers: Vec::new(),
         };
         ingest.send(&(start..start + 500).map(event).collect::<Vec<_>>()).await.unwrap();
     }
