@@ -69,6 +69,8 @@ from when it began to read. With several rounds the figure is the median, and th
   client takes.
 - To Flume and Spark: a JVM starts slowly and becomes faster as it runs, so a short run shows more of its start. Spark's
   job is in Python, whose process is counted with the JVM that does the work.
+- To howdah: its points are the same when they are sent again. Telegraf's have the time at which they were read, so what it sends
+  again after a failure is there twice.
 - To all: the servers run on the same machine and take their share of it, so rates are lower than they could be. What a
   server does for a client is counted for nobody.
 

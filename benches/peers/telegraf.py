@@ -23,6 +23,8 @@ CONFIG = """\
 [[inputs.kafka_consumer]]
   brokers = ["{brokers}"]
   topics = ["{topic}"]
+  # Else it speaks a protocol that Kafka 4 does not know any more.
+  kafka_version = "3.6.0"
   consumer_group = "telegraf-{topic}-{measurement}"
   offset = "oldest"
   # Else it waits for each thousand to be written.

@@ -209,6 +209,8 @@ impl Lane {
                 self.bury(record, None, letters::POISON, &why);
                 continue;
             }
+            #[cfg(test)]
+            crate::failpoint::tests_only::look(value);
             let transform = Arc::clone(&self.transform);
             match transform.rows(value) {
                 Ok(made) => (0..).zip(made).for_each(|(element, made)| self.made(record, element, made)),

@@ -17,5 +17,5 @@ pub mod prometheus;
 mod restarts;
 mod secrets;
 mod service;
-mod steer;
+pub mod steer;
 mod traces;

@@ -1,7 +1,11 @@
 //! A person elsewhere: looks at the running process by its API, restarts, stops, pauses and rolls its actors; and
 //! what was collected meanwhile is there once in the end.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use howdah::recorded::Options;
 use rustix::process::{Pid, Signal, kill_process};
@@ -213,10 +217,9 @@ fn who_may_not_or_asks_for_what_is_not_there_is_told() {
     assert!(code == 3 && err.contains("is a howdah running there"), "{code} {err}");
 }
 
-#[test]
-fn over_tls_only_a_node_that_somebody_vouches_for_is_asked() {
-    let folder = tempdir();
-    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+/// A certificate of this machine's, and its key, in a folder.
+pub fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let (chain, key) = (folder.join("chain.pem"), folder.join("key.pem"));
     let mut making = Command::new("openssl");
     making
         .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
@@ -227,6 +230,13 @@ fn over_tls_only_a_node_that_somebody_vouches_for_is_asked() {
         .arg(&chain);
     let (code, _, err) = finish(&mut making);
     assert_eq!(code, 0, "{err}");
+    (chain, key)
+}
+
+#[test]
+fn over_tls_only_a_node_that_somebody_vouches_for_is_asked() {
+    let folder = tempdir();
+    let (chain, key) = certificate(folder.path());
     let served = Served::start(&repository("data/recentchange-2015-09-12.ndjson.gz"), Options::default());
     let tls = [("HOWDAH_TLS_CERT", &*chain), ("HOWDAH_TLS_KEY", &*key)];
     let node = start_with(folder.path(), &served.url, "https", &tls);

@@ -4,11 +4,17 @@ use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
+};
+
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
 use crate::process::harness::listener;
@@ -20,6 +26,11 @@ pub struct Request {
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
 }
+
+/// A connection, plain or by TLS.
+trait Connection: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Connection for T {}
 
 /// What is answered.
 pub enum Reply {
@@ -42,12 +53,29 @@ pub struct Http {
 }
 
 impl Http {
-    /// Every request is given to `answer`; one at a time.
+    /// Every request is given to `answer`.
     pub fn start(answer: impl Fn(Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(None, answer)
+    }
+
+    /// The same over TLS, with a certificate and its key in PEM files.
+    pub fn start_tls(chain: &Path, key: &Path, answer: impl Fn(Request) -> Reply + Send + Sync + 'static) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = CertificateDer::from_pem_file(chain).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], PrivateKeyDer::from_pem_file(key).unwrap())
+            .unwrap();
+        Self::start_with(Some(Arc::new(config)), answer)
+    }
+
+    fn start_with(tls: Option<Arc<ServerConfig>>, answer: impl Fn(Request) -> Reply + Send + Sync + 'static) -> Self {
         let (listener, over) = (listener(), Arc::new(AtomicBool::new(false)));
         let addr = listener.local_addr().unwrap();
         let is_over = over.clone();
-        thread::spawn(move || serve(&listener, &Arc::new(answer), &is_over));
+        thread::spawn(move || serve(&listener, tls.as_ref(), &Arc::new(answer), &is_over));
         Self { addr, over }
     }
 }
@@ -60,27 +88,38 @@ impl Drop for Http {
     }
 }
 
-fn serve<F: Fn(Request) -> Reply + Send + Sync + 'static>(listener: &TcpListener, answer: &Arc<F>, over: &AtomicBool) {
+fn serve<F: Fn(Request) -> Reply + Send + Sync + 'static>(
+    listener: &TcpListener,
+    tls: Option<&Arc<ServerConfig>>,
+    answer: &Arc<F>,
+    over: &AtomicBool,
+) {
     while let Ok((stream, _)) = listener.accept() {
         if over.load(Ordering::SeqCst) {
             return;
         }
         let answer = answer.clone();
+        let plain = stream.try_clone().unwrap();
+        let connection: Box<dyn Connection> = match tls {
+            Some(config) => Box::new(StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream)),
+            None => Box::new(stream),
+        };
         thread::spawn(move || {
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut reader = BufReader::new(connection);
             while let Some(request) = read(&mut reader) {
                 match answer(request) {
                     Reply::Answer(status, headers, body) => {
                         let mut text = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n", body.len());
                         headers.iter().for_each(|(name, value)| text.push_str(&format!("{name}: {value}\r\n")));
                         text.push_str(&format!("\r\n{body}"));
-                        if (&stream).write_all(text.as_bytes()).is_err() {
+                        if reader.get_mut().write_all(text.as_bytes()).and_then(|()| reader.get_mut().flush()).is_err()
+                        {
                             return;
                         }
                     }
                     // What is unread when a socket is closed makes it a reset, but all of it was read: time zero does.
                     Reply::Reset => {
-                        rustix::net::sockopt::set_socket_linger(&stream, Some(std::time::Duration::ZERO)).unwrap();
+                        rustix::net::sockopt::set_socket_linger(&plain, Some(std::time::Duration::ZERO)).unwrap();
                         return;
                     }
                 }

@@ -2,6 +2,7 @@
 
 mod counts;
 mod dashboards;
+mod guarded;
 mod hell;
 mod http;
 mod kills;

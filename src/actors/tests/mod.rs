@@ -8,6 +8,7 @@ mod archiver;
 mod blocked;
 mod collector;
 mod ingester;
+mod loader;
 
 use std::{
     path::Path,
@@ -251,7 +252,13 @@ async fn bus(folder: &Path) -> SharedBus {
 async fn bus_of(folder: &Path, num_partitions: u32) -> SharedBus {
     let bus = EmbeddedBus::open(Settings { path: folder.join("bus") }, Arc::new(SystemClock)).unwrap();
     let keep = Cleanup::Delete { retention_ms: None, retention_bytes: None };
-    let topics = [("t", keep), ("t.dead_letters", keep), (crate::collect::POSITIONS_TOPIC, Cleanup::Compact)];
+    let topics = [
+        ("t", keep),
+        ("t.dead_letters", keep),
+        (crate::collect::POSITIONS_TOPIC, Cleanup::Compact),
+        (crate::load::state::POSITIONS_TOPIC, Cleanup::Compact),
+        ("howdah_keys.p.users", keep),
+    ];
     for (name, cleanup) in topics {
         let num_partitions = if name == "t" { num_partitions } else { 1 };
         bus.ensure_topic(&TopicSpec { name: name.into(), num_partitions, cleanup }).await.unwrap();
