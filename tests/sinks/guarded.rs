@@ -33,7 +33,7 @@ spool = { path = "FOLDER/spool" }
 [collector.collect.poll]
 url = "SERVER/users"
 period = "100ms"
-max_pause = "200ms"
+max_pause = "1s"
 headers = [{ name = "Authorization", file = "FOLDER/token", prefix = "Bearer " }]
 [ingester.ingest]
 collector = "collect"
