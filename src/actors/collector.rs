@@ -28,7 +28,7 @@ use super::{
 use crate::{
     collect::{
         Settings,
-        seen::{Id, Seen},
+        seen::Seen,
         source::{self, RawEvent, Received, Resume, Source},
         spool::{
             self, Entry, Recovered, Writer,
@@ -38,7 +38,7 @@ use crate::{
     },
     failpoint::cross,
     fault::{Domain, Fault, Kind, Result, Retry},
-    model::{Clock, Doubling, Extractor, NodeId, Pause, Scalar},
+    model::{Clock, Doubling, Extractor, Fingerprint, NodeId, Pause, Scalar},
     supervise::{Delivery, Life},
     trace::{Span, Tracer, fact},
 };
@@ -230,7 +230,7 @@ impl Collector {
         for event in events {
             vitals.bytes_in.add(event.data.len() as u64);
             let id = self.id_of(&event);
-            let new = self.seen.insert(Id::of(&id), now);
+            let new = self.seen.insert(Fingerprint::of(&id), now);
             if self.overlap.observe(!new) {
                 self.possible_gap(UNPROVEN);
             }

@@ -16,10 +16,9 @@ use uuid::Uuid;
 use crate::{
     collect::{
         position::Claim,
-        seen::Id,
         spool::{self, Place},
     },
-    model::{Incarnation, Millis, Sequence},
+    model::{Fingerprint, Incarnation, Millis, Sequence},
     trace::Handed,
 };
 
@@ -37,7 +36,7 @@ pub struct Owned {
     /// The spool's entries go on here at the earliest: the bus bears those before.
     pub next: Sequence,
     /// Ids of the topic's tail with their bus times, oldest first.
-    pub ids: Arc<Vec<(Id, Millis)>>,
+    pub ids: Arc<Vec<(Fingerprint, Millis)>>,
 }
 
 /// See the module's text; cheap to clone.

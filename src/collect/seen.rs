@@ -7,21 +7,15 @@
 //! nothing is kept: a source that gives all it has at once would fill the memory within its time, and it
 //! repeats what it gave last.
 //!
-//! An id is kept as 128 bits of hash: two runs of SipHash (std's [`DefaultHasher`], whose keys are
-//! fixed) over the id with a different byte in front. The chance that any two of a million ids
-//! collide is below 1 to 10²⁶. The hashes never leave the process: the window is rebuilt from the
-//! spool and the topic after a start, so they need not be the same in another version.
+//! An id is kept as its [`Fingerprint`]. The window is rebuilt from the spool and the topic after a start, so
+//! these need not be the same in another version.
 //!
 //! An id takes 24 bytes in a queue in order of arrival, and 8 to 16 in a table of its places
 //! there: 40 MB at most.
 
-use std::{
-    collections::VecDeque,
-    hash::{DefaultHasher, Hasher},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
-use crate::model::Millis;
+use crate::model::{Fingerprint, Millis};
 
 /// So many ids are kept at most, unless at least so many more are asked for.
 pub const MOST_IDS: usize = 1_000_000;
@@ -47,16 +41,12 @@ const FREE: u32 = u32::MAX;
 const NUMBERS: u32 = (1 << 31) - 1;
 const SMALLEST_TABLE: usize = 64;
 
-/// What is kept of an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Id([u64; 2]);
-
 // In the place of an id that has come again since, and stands further back.
-const MOVED: Id = Id([0; 2]);
+const MOVED: Fingerprint = Fingerprint::NONE;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    hash: Id,
+    hash: Fingerprint,
     time: Millis,
 }
 
@@ -79,7 +69,7 @@ impl Seen {
     /// Takes an id that came at `time` (times may go back a little) and answers whether it is new.
     /// One that is known counts as come now: a quiet source repeats its last event at each resume, for
     /// days.
-    pub fn insert(&mut self, hash: Id, time: Millis) -> bool {
+    pub fn insert(&mut self, hash: Fingerprint, time: Millis) -> bool {
         self.newest = self.newest.max(time);
         let found = self.find(&hash);
         let (Ok(slot) | Err(slot)) = found;
@@ -102,7 +92,7 @@ impl Seen {
     }
 
     /// Whether an id is known.
-    pub fn contains(&self, hash: Id) -> bool {
+    pub fn contains(&self, hash: Fingerprint) -> bool {
         self.find(&hash).is_ok()
     }
 
@@ -117,7 +107,7 @@ impl Seen {
     }
 
     // The slot that holds the hash's entry, or the free one where it would go.
-    fn find(&self, hash: &Id) -> Result<usize, usize> {
+    fn find(&self, hash: &Fingerprint) -> Result<usize, usize> {
         let mut slot = self.home(hash);
         loop {
             match self.table[slot] {
@@ -192,24 +182,12 @@ impl Seen {
     }
 
     #[allow(clippy::cast_possible_truncation)] // the table's length is a power of two below 2³²
-    fn home(&self, hash: &Id) -> usize {
-        hash.0[0] as usize & (self.table.len() - 1)
+    fn home(&self, hash: &Fingerprint) -> usize {
+        hash.half() as usize & (self.table.len() - 1)
     }
 
     fn after(&self, slot: usize) -> usize {
         (slot + 1) & (self.table.len() - 1)
-    }
-}
-
-impl Id {
-    /// What is kept of this id.
-    pub fn of(id: &[u8]) -> Self {
-        Self([0, 1].map(|run| {
-            let mut hasher = DefaultHasher::new();
-            hasher.write_u8(run);
-            hasher.write(id);
-            hasher.finish()
-        }))
     }
 }
 
@@ -219,10 +197,11 @@ mod tests {
 
     fn check(window_ms: u64, min_ids: usize, inserts: &[(&str, Millis)], new: &[bool], known: &[&str]) {
         let mut seen = Seen::new(Duration::from_millis(window_ms), min_ids);
-        let answers: Vec<_> = inserts.iter().map(|&(id, time)| seen.insert(Id::of(id.as_bytes()), time)).collect();
+        let answers: Vec<_> =
+            inserts.iter().map(|&(id, time)| seen.insert(Fingerprint::of(id.as_bytes()), time)).collect();
         assert_eq!(answers, new, "{inserts:?}");
         assert_eq!(seen.len(), known.len(), "{inserts:?}");
-        assert!(known.iter().all(|id| seen.contains(Id::of(id.as_bytes()))), "{known:?} after {inserts:?}");
+        assert!(known.iter().all(|id| seen.contains(Fingerprint::of(id.as_bytes()))), "{known:?} after {inserts:?}");
     }
 
     #[test]
@@ -252,7 +231,7 @@ mod tests {
             &["c", "a"],
         );
         let mut seen = Seen::new(Duration::ZERO, 10);
-        assert_eq!((0..100_000).filter(|time| seen.insert(Id::of(b"a"), *time)).count(), 1);
+        assert_eq!((0..100_000).filter(|time| seen.insert(Fingerprint::of(b"a"), *time)).count(), 1);
         assert!((seen.len(), seen.queue.len()) <= (1, 3), "{} entries", seen.queue.len());
     }
 
@@ -305,12 +284,12 @@ mod tests {
                 let (id, time) = (rng.u64(0..1_000), now - rng.i64(0..20));
                 newest = newest.max(time);
                 let new = model.insert(id, time, newest);
-                assert_eq!(seen.insert(Id::of(&id.to_le_bytes()), time), new, "seed {seed}, step {step}");
+                assert_eq!(seen.insert(Fingerprint::of(&id.to_le_bytes()), time), new, "seed {seed}, step {step}");
                 assert_eq!(seen.len(), model.ids.len(), "seed {seed}, step {step}");
             }
             for id in 0..1_000_u64 {
                 let known = model.ids.iter().any(|(known, _)| *known == id);
-                assert_eq!(seen.contains(Id::of(&id.to_le_bytes())), known, "seed {seed}, id {id}");
+                assert_eq!(seen.contains(Fingerprint::of(&id.to_le_bytes())), known, "seed {seed}, id {id}");
                 forgotten += u32::from(!known);
             }
         }
@@ -320,7 +299,7 @@ mod tests {
     #[test]
     fn however_fast_they_come_no_more_are_kept_than_fit() {
         let mut seen = Seen::new(Duration::from_secs(900), 10);
-        let id = |number: usize| Id::of(&number.to_le_bytes());
+        let id = |number: usize| Fingerprint::of(&number.to_le_bytes());
         for number in 0..MOST_IDS + 5 {
             assert!(seen.insert(id(number), 7));
         }
@@ -333,7 +312,7 @@ mod tests {
     fn an_id_takes_forty_bytes_at_most() {
         let mut seen = Seen::new(Duration::ZERO, 100_000);
         for id in 0..300_000_u64 {
-            assert!(seen.insert(Id::of(&id.to_le_bytes()), Millis::try_from(id).unwrap()));
+            assert!(seen.insert(Fingerprint::of(&id.to_le_bytes()), Millis::try_from(id).unwrap()));
         }
         assert_eq!(seen.len(), 100_000);
         let bytes = seen.queue.capacity() * size_of::<Entry>() + seen.table.len() * size_of::<u32>();

@@ -4,12 +4,12 @@ use uuid::Uuid;
 
 use super::{
     marks::{ID, record_sequence},
-    seen::{Id, MOST_IDS},
+    seen::MOST_IDS,
 };
 use crate::{
     bus::{SharedBus, TopicInfo, read_range},
     fault::Result,
-    model::{Millis, Partition, Record, Sequence},
+    model::{Fingerprint, Millis, Partition, Record, Sequence},
 };
 
 /// Records looked at in one step when the tail of a partition is searched backwards.
@@ -63,8 +63,8 @@ pub async fn ids_in_tail(
     since: Millis,
     num_ids: usize,
     progress: impl Fn(),
-) -> Result<Vec<(Id, Millis)>> {
-    let id = |record: &Record| Some((Id::of(record.header(ID)?), record.time));
+) -> Result<Vec<(Fingerprint, Millis)>> {
+    let id = |record: &Record| Some((Fingerprint::of(record.header(ID)?), record.time));
     let most = num_ids.max(MOST_IDS / topic.num_partitions.max(1) as usize);
     let mut ids = Vec::new();
     for partition in 0..topic.num_partitions {

@@ -12,13 +12,12 @@ use super::{
     ingest::{Ingest, Parts, Spooled},
     marks::{ID, SEQUENCE, SPOOL, record_sequence},
     position::{Claim, Position, Target},
-    seen::Id,
     tail::{ids_in_tail, last_sequence},
 };
 use crate::{
     bus::{Cleanup, SharedBus, TopicInfo, TopicSpec, model::Payload},
     fault::{Kind, Result, Retry},
-    model::{ActorId, Header, Incarnation, Millis, Sequence},
+    model::{ActorId, Fingerprint, Header, Incarnation, Millis, Sequence},
     sim::Sim,
 };
 
@@ -214,7 +213,7 @@ fn the_tail_gives_ids_by_number_and_by_time_over_all_partitions() {
         let counted = Cell::new(0);
         let ids = now(ids_in_tail(&bus, &topic, since, num_ids, || counted.set(counted.get() + 1))).unwrap();
         assert!(ids.is_sorted_by_key(|(_, time)| *time), "{since} {num_ids}");
-        let oldest = (0..50_000_u32).find(|n| Id::of(n.to_string().as_bytes()) == ids[0].0).unwrap();
+        let oldest = (0..50_000_u32).find(|n| Fingerprint::of(n.to_string().as_bytes()) == ids[0].0).unwrap();
         assert!(oldest <= least && oldest + 25_000 > least, "{since} {num_ids}: from {oldest} on, not {least}");
         assert_eq!(ids.len() as u32, 50_000 - oldest, "none is left out");
         assert!(counted.get() >= 2, "told of each step");

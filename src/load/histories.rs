@@ -7,7 +7,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -16,17 +15,16 @@ use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::{
-    Around, Lane, Parts, Settings, SinkSettings, elastic,
-    keys::Horizon,
+    Around, Lane, Parts,
     sink::{Answer, Place, Sink, Written},
-    state,
-    transform::{self, Column, From, Kind as Type, Row},
+    state, testing,
+    transform::Row,
 };
 use crate::{
-    bus::{Cleanup, Start, TopicInfo, TopicSpec, model::Payload},
+    bus::{Cleanup, TopicInfo, TopicSpec, model::Payload},
     failpoint::tests_only::taken,
     fault::{Fault, Kind, Result, Retry},
-    model::{Offset, Pause, Pointer},
+    model::{Offset, Pause},
     sim::{Owner, Sim, Weather, histories},
 };
 
@@ -104,37 +102,6 @@ impl Around for Calm {
     }
 }
 
-fn settings() -> Settings {
-    let pointer = |text: &str| Pointer::parse(text).unwrap();
-    let n = Column { name: "n".to_owned(), from: From::Element(pointer("/n")), kind: Type::Integer, required: true };
-    Settings {
-        topic: "t".into(),
-        transform: transform::Settings {
-            explode: Some(pointer("/r")),
-            columns: vec![n],
-            key: Some(pointer("/key")),
-            ..transform::Settings::default()
-        },
-        horizon: Some(Horizon { age: Duration::from_secs(1_000_000), most: 10_000 }),
-        // Not looked at: the model stands in its place.
-        sink: SinkSettings::Elastic(elastic::Settings {
-            url: String::new(),
-            index: String::new(),
-            access: elastic::Access::Open,
-            headers: Vec::new(),
-            fields: Vec::new(),
-            time_field: None,
-            gzip: false,
-            timeout: Duration::ZERO,
-        }),
-        batch_rows: 4,
-        batch_bytes: 1_000,
-        linger: Duration::ZERO,
-        start: Start::Earliest,
-        follows_recreated: false,
-    }
-}
-
 /// What a loader does with its lane, without the mailbox: until it has loaded up to `target`.
 async fn loader(parts: Parts, topic: TopicInfo, pause: Arc<dyn Pause>, target: Rc<Cell<Offset>>) -> Fault {
     let mut attempt = 0;
@@ -190,7 +157,7 @@ fn history(seed: u64) -> Result<(), String> {
     let topic = world.topic(&spec("t", Cleanup::Delete { retention_ms: None, retention_bytes: None }));
     world.topic(&spec("t.dead_letters", Cleanup::Delete { retention_ms: None, retention_bytes: None }));
     world.topic(&state::positions_spec());
-    let settings = Arc::new(settings());
+    let settings = Arc::new(testing::settings());
     world.topic(&state::keys_spec(&"p".into(), &"load".into(), 1, settings.horizon.unwrap()));
     let held = Arc::new(Mutex::new(Held::default()));
     let parts = |sim: &Sim, owner: Owner| Parts {

@@ -6,7 +6,7 @@
 //! keys were won after it that it is no longer among the most that are kept. Both are functions of the log, so
 //! whoever reads it again comes to the same winners.
 //!
-//! A key is kept as 128 bits of hash (see [`Id`]), with its coordinate and time: about 75 bytes in a table that
+//! A key is kept as its [`Fingerprint`], with its coordinate and time: about 75 bytes in a table that
 //! is half full, and 100 at most when it has just grown. What lies on the bus is the key itself.
 
 use std::{
@@ -15,10 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    collect::seen::Id,
-    model::{Millis, Offset},
-};
+use crate::model::{Fingerprint, Millis, Offset};
 
 /// For how long, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +63,10 @@ pub enum Verdict {
 pub struct Keys {
     age: Millis,
     most: usize,
-    winners: HashMap<Id, Winner, BuildHasherDefault<Hashed>>,
+    winners: HashMap<Fingerprint, Winner, BuildHasherDefault<Hashed>>,
     // In the order in which they were won. A key that was won again stands here twice; only the entry that
     // agrees with the table counts.
-    order: VecDeque<(Id, Offset, u32)>,
+    order: VecDeque<(Fingerprint, Offset, u32)>,
 }
 
 impl Keys {
@@ -81,7 +78,7 @@ impl Keys {
 
     /// What the element at `place` is to this key; a winner is known from then on.
     pub fn judge(&mut self, key: &[u8], place: Winner) -> Verdict {
-        let id = Id::of(key);
+        let id = Fingerprint::of(key);
         match self.winners.get(&id) {
             Some(winner) if winner.is_at(&place) => return Verdict::Known,
             // Held by one behind it: the keys of a load came onto the bus and its position did not, and this is
@@ -96,12 +93,12 @@ impl Keys {
 
     /// Takes in what was won in an earlier life; in the order in which it was won.
     pub fn restore(&mut self, key: &[u8], winner: Winner) {
-        self.insert(Id::of(key), winner);
+        self.insert(Fingerprint::of(key), winner);
     }
 
     /// Its winner is none after all.
     pub fn give_back(&mut self, key: &[u8], winner: Winner) {
-        let id = Id::of(key);
+        let id = Fingerprint::of(key);
         if self.winners.get(&id).is_some_and(|known| known.is_at(&winner)) {
             self.winners.remove(&id);
         }
@@ -117,7 +114,7 @@ impl Keys {
         self.winners.is_empty()
     }
 
-    fn insert(&mut self, id: Id, winner: Winner) {
+    fn insert(&mut self, id: Fingerprint, winner: Winner) {
         self.winners.insert(id, winner);
         self.order.push_back((id, winner.offset, winner.element));
         while let Some(&(id, offset, element)) = self.order.front() {

@@ -22,10 +22,9 @@ use crate::{
         Producer, SharedBus, TopicInfo,
         letters::{self, DeadLetter},
     },
-    collect::seen::Id,
     failpoint::cross,
     fault::{Fault, Kind, Result},
-    model::{ActorId, Batch, Hole, Millis, Offset, Partition, Record, Why},
+    model::{ActorId, Batch, Fingerprint, Hole, Millis, Offset, Partition, Record, Why},
     vitals::Moments,
 };
 
@@ -104,7 +103,7 @@ pub struct Lane {
     letters: Vec<DeadLetter>,
     since: Option<Instant>,
     /// The identities of the rows of one millisecond: no other could be the same.
-    alike: (Millis, HashSet<Id>),
+    alike: (Millis, HashSet<Fingerprint>),
 }
 
 impl Lane {
@@ -340,7 +339,7 @@ impl Lane {
         if self.alike.0 != row.source.time {
             self.alike = (row.source.time, HashSet::new());
         }
-        !self.alike.1.insert(Id::of(identity))
+        !self.alike.1.insert(Fingerprint::of(identity))
     }
 
     /// The row's key is free again.

@@ -23,6 +23,8 @@ pub mod keys;
 mod lane;
 pub mod sink;
 pub mod state;
+#[cfg(test)]
+pub mod testing;
 pub mod transform;
 
 use std::{sync::Arc, time::Duration};

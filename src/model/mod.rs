@@ -5,6 +5,7 @@
 mod address;
 mod clock;
 mod filter;
+mod fingerprint;
 mod ids;
 pub mod json;
 mod nearest;
@@ -15,6 +16,7 @@ mod record;
 pub use address::without_secrets;
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
 pub use filter::Filter;
+pub use fingerprint::Fingerprint;
 pub use ids::{
     ActorId, Epoch, Incarnation, NodeId, Offset, Partition, PipelineId, Sequence, StageId, TopicId, TopicName,
     fresh_uuid,

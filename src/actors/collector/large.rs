@@ -12,7 +12,7 @@ use super::{
     },
     Collector, OVERSIZED, UNPROVEN,
 };
-use crate::collect::seen::Id;
+use crate::model::Fingerprint;
 
 impl Collector {
     /// An event above the size bound, piece by piece into a file of its own.
@@ -39,7 +39,7 @@ impl Collector {
         ctx.wait(blocking(move || file.end()).into_actor(self).map(move |kept, collector, ctx| match kept {
             Ok(kept) => {
                 let (now, source) = (collector.parts.clock.now(), collector.parts.source.clone());
-                let new = collector.seen.insert(Id::of(&kept.id), now);
+                let new = collector.seen.insert(Fingerprint::of(&kept.id), now);
                 if collector.overlap.observe(!new) {
                     collector.possible_gap(UNPROVEN);
                 }

@@ -7,12 +7,9 @@ use super::{
     CollectorParts, OVERSIZED,
 };
 use crate::{
-    collect::{
-        seen::Id,
-        spool::{self, Recovered, Writer},
-    },
+    collect::spool::{self, Recovered, Writer},
     fault::Result,
-    model::{Incarnation, Millis},
+    model::{Fingerprint, Incarnation, Millis},
 };
 
 /// Opens the spool's writer for this life.
@@ -33,7 +30,7 @@ pub(super) async fn open_spool(parts: &CollectorParts, life: Incarnation) -> Res
 }
 
 /// The ids in the spool with the time each was received, oldest first, as far back as the window wants.
-pub(super) async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Id, Millis)>> {
+pub(super) async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Fingerprint, Millis)>> {
     let parts = parts.clone();
     blocking(move || {
         let settings = &parts.settings;
@@ -41,7 +38,7 @@ pub(super) async fn known_to_spool(parts: &CollectorParts) -> Result<Vec<(Id, Mi
         let since = parts.clock.now().saturating_sub(window);
         let mut known = Vec::new();
         spool::recent(&settings.spool.path, &parts.link.spool, since, settings.dedupe_ids as u64, |id, time| {
-            known.push((Id::of(id), time));
+            known.push((Fingerprint::of(id), time));
         })?;
         Ok(known)
     })

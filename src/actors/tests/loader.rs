@@ -9,12 +9,11 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    bus::Start,
     load::{
-        Settings, SinkSettings, elastic,
-        keys::Horizon,
+        Settings,
         sink::{Answer, Place, Sink, Written},
-        transform::{self, Column, From, Kind, Row},
+        testing,
+        transform::{self, Row},
     },
     model::Pointer,
     vitals::Death,
@@ -67,34 +66,10 @@ impl Sink for Held {
 }
 
 fn parts(bus: &SharedBus, sink: &Arc<Held>) -> LoaderParts {
-    let pointer = |text: &str| Pointer::parse(text).unwrap();
-    let n = Column { name: "n".to_owned(), from: From::Element(pointer("/n")), kind: Kind::Integer, required: true };
-    let settings = Settings {
-        topic: "t".into(),
-        transform: transform::Settings {
-            explode: Some(pointer("/r")),
-            columns: vec![n],
-            key: Some(pointer("/n")),
-            ..transform::Settings::default()
-        },
-        horizon: Some(Horizon { age: Duration::from_secs(3_600), most: 100_000 }),
-        // Not looked at: the watched one stands in its place.
-        sink: SinkSettings::Elastic(elastic::Settings {
-            url: String::new(),
-            index: String::new(),
-            access: elastic::Access::Open,
-            headers: Vec::new(),
-            fields: Vec::new(),
-            time_field: None,
-            gzip: false,
-            timeout: Duration::ZERO,
-        }),
-        batch_rows: 20,
-        batch_bytes: 1 << 20,
-        linger: Duration::ZERO,
-        start: Start::Earliest,
-        follows_recreated: false,
-    };
+    let n = Pointer::parse("/n").unwrap();
+    let settings = testing::settings();
+    let transform = transform::Settings { key: Some(n), ..settings.transform.clone() };
+    let settings = Settings { transform, batch_rows: 20, batch_bytes: 1 << 20, ..settings };
     LoaderParts {
         settings: Arc::new(settings),
         replicas: 1,
