@@ -11,11 +11,12 @@ use clap::Args;
 use super::{COMPLAINTS, DONE, block_on, pipelines, terminal::say};
 use crate::{
     bus::{Bus, Outgoing, read_range},
-    collect::POSITIONS_TOPIC,
+    collect::{POSITIONS_TOPIC, SourceSettings},
     config::{BusSettings, Pipeline, StageKind, StoreSettings, show_size},
     disk,
     fault::{Fault, Result},
     health::{Finding, Verdict},
+    load,
     model::{Clock, Millis, SystemClock, TopicName},
     node,
     store::{self, Store, StorePath},
@@ -55,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         findings.extend(block_on(of_bus(pipeline))?);
         findings.extend(block_on(of_store(pipeline))?);
         findings.extend(of_disk(pipeline));
+        findings.extend(block_on(of_sinks(pipeline))?);
     }
     told(&findings, arguments.json)
 }
@@ -153,11 +155,42 @@ fn clock(subject: &str, time: Millis) -> Finding {
 }
 
 fn of_disk(pipeline: &Pipeline) -> Vec<Finding> {
-    let spools = pipeline.stages.iter().filter_map(|stage| match &stage.kind {
-        StageKind::Collector(settings) => Some((&settings.spool.path, settings.spool.max_bytes)),
-        _ => None,
-    });
-    spools.map(|(path, max)| of_spool(path, max)).collect()
+    let mut findings = Vec::new();
+    for stage in &pipeline.stages {
+        let StageKind::Collector(settings) = &stage.kind else { continue };
+        if let SourceSettings::Folder(folder) = &settings.source {
+            findings.push(of_source(&folder.path));
+        }
+        findings.push(of_spool(&settings.spool.path, settings.spool.max_bytes));
+    }
+    findings
+}
+
+/// A folder that is read; files in it are renamed, moved or deleted.
+fn of_source(path: &Path) -> Finding {
+    let subject = format!("source {}", path.display());
+    if let Err(error) = std::fs::read_dir(path) {
+        return Finding::failed(subject, &Fault::io(path.display(), &error));
+    }
+    match disk::check_writable(path) {
+        Ok(()) => Finding::fine(subject, "may be read and written"),
+        Err(fault) => Finding::failed(subject, &fault),
+    }
+}
+
+async fn of_sinks(pipeline: &Pipeline) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for stage in &pipeline.stages {
+        let StageKind::Loader(settings) = &stage.kind else { continue };
+        findings.push(match load::open(&settings.sink) {
+            Ok(sink) => match sink.probe().await {
+                Ok(()) => Finding::fine(sink.describe(), "answers, and knows who asks"),
+                Err(fault) => Finding::failed(sink.describe(), &fault),
+            },
+            Err(fault) => Finding::failed(settings.sink.shown(), &fault),
+        });
+    }
+    findings
 }
 
 fn of_spool(path: &Path, max: u64) -> Finding {

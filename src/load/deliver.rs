@@ -115,6 +115,10 @@ mod tests {
             Err("writes nothing".to_owned())
         }
 
+        async fn probe(&self) -> Result<()> {
+            Ok(())
+        }
+
         async fn send(&self, rows: &[Bytes]) -> Answer {
             let nth = self.requests.fetch_add(1, Ordering::SeqCst);
             (self.answer)(nth, rows, &mut self.held.lock().unwrap())

@@ -57,6 +57,10 @@ impl Sink for Model {
         Ok(Written { text: text.into(), identity: None })
     }
 
+    async fn probe(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn send(&self, rows: &[Bytes]) -> Answer {
         let later = || Answer::Later(Fault::external("away for a moment"));
         // The request is on its way; its owner may die meanwhile.

@@ -80,6 +80,12 @@ pub trait Sink: Send + Sync {
     /// Why it cannot be written.
     fn write(&self, row: &Row<'_>, place: &Place) -> std::result::Result<Written, String>;
 
+    /// Asks the sink for something that changes nothing in it: is it there, and does it know who asks?
+    ///
+    /// # Errors
+    /// What keeps rows from being taken, with what to mend.
+    async fn probe(&self) -> Result<()>;
+
     /// Brings rows into the sink, in one request.
     async fn send(&self, rows: &[Bytes]) -> Answer;
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::http::{Http, Reply, Request};
 use crate::process::{
-    harness::{Running, command, tempdir, wait_for},
+    harness::{Running, command, finish, tempdir, wait_for},
     steer::certificate,
 };
 
@@ -116,6 +116,14 @@ fn who_asks_is_told_over_tls_and_a_mended_secret_counts_at_once() {
     strangers.terminate_in_order();
     assert_eq!(held.lock().unwrap().given, 0);
 
+    let doctor = || {
+        let mut doctor = command(&["doctor", at("p.toml").to_str().unwrap()]);
+        finish(doctor.env("HOWDAH_DATA", folder.path()).env("SSL_CERT_FILE", &chain))
+    };
+    let (code, out, err) = doctor();
+    let wrong = out.lines().filter(|line| line.starts_with("WRONG Elasticsearch") && line.contains("401 Unauthorized"));
+    assert!(code == 1 && wrong.count() == 2 && out.contains("unable to authenticate"), "{code}: {out}{err}");
+
     let mut vouched = run();
     vouched.env("SSL_CERT_FILE", &chain);
     let mut howdah = Running::spawn(vouched, &at("log"));
@@ -131,6 +139,8 @@ fn who_asks_is_told_over_tls_and_a_mended_secret_counts_at_once() {
     };
     wait_for("every document in both", is_whole, || howdah.log());
     let ended = howdah.terminate_in_order();
+    let (code, out, err) = doctor();
+    assert!(code == 0 && out.matches("answers, and knows who asks").count() == 2, "{code}: {out}{err}");
     for secret in ["a-token", "right password", "a2V5OnNlY3JldA==", "aG93ZGFoOnJpZ2h0IHBhc3N3b3Jk"] {
         assert!(!ended.log.contains(secret), "{secret} is in the log");
     }

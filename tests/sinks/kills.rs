@@ -58,6 +58,7 @@ fn kill_again_and_again(case: &Case<'_>, seed: u64, slow: u64) {
     assert!(status.success() && says(&case.log(), "end=Drained"), "{}: {status}", case.name);
     println!("{}, seed {seed}: {kills} kills, {hits} of them at fail points: {}", case.name, case.judge());
     case.assert_no_letters();
+    case.assert_doctor_knows_the_sinks();
 }
 
 #[test]

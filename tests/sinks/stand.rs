@@ -203,6 +203,24 @@ impl<'s> Case<'s> {
         assert!(code == 0 && out.contains("0 dead letters"), "{}: {code}: {out}{err}", self.name);
     }
 
+    /// `howdah doctor` finds the sinks well, and says what is wrong with a token or a bucket.
+    pub fn assert_doctor_knows_the_sinks(&self) {
+        let doctor = |more: &[(&str, &str)]| {
+            let mut doctor = self.command(&["doctor", self.pipeline.to_str().unwrap()]);
+            let (code, out, err) = finish(doctor.envs(more.iter().copied()));
+            (code, format!("{out}{err}"))
+        };
+        let (code, said) = doctor(&[]);
+        assert!(code == 0 && said.matches("answers, and knows who asks").count() == 2, "{code}: {said}");
+        for (variable, value, words) in [
+            ("INFLUX_TOKEN", "howdah:another", "401 Unauthorized: authorization failed: mend the token or its rights"),
+            ("INFLUX_BUCKET", "nowhere/raw", "404 Not Found: database not found: \"nowhere\": mend the bucket"),
+        ] {
+            let (code, said) = doctor(&[(variable, value)]);
+            assert!(code == 1 && said.contains(words), "{code}: {said}");
+        }
+    }
+
     /// The end of the log.
     fn kept(&self) -> String {
         let text = fs::read_to_string(self.log()).unwrap_or_default();

@@ -49,6 +49,10 @@ impl Sink for Held {
         Ok(Written { text: text.into(), identity: None })
     }
 
+    async fn probe(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn send(&self, rows: &[Bytes]) -> Answer {
         self.witness.begins();
         tokio::task::yield_now().await;

@@ -157,6 +157,11 @@ impl Sink for Influx {
         Ok(Written { text: text.into(), identity })
     }
 
+    // Who asks and the bucket are looked at before the lines, and a comment is none.
+    async fn probe(&self) -> Result<()> {
+        self.ask(&[Bytes::from_static(b"# is it there?")]).await.map(drop)
+    }
+
     async fn send(&self, rows: &[Bytes]) -> Answer {
         self.ask(rows).await.unwrap_or_else(|fault| Answer::Later(fault.at(self.describe())))
     }
