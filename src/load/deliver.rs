@@ -115,7 +115,7 @@ mod tests {
             Err("writes nothing".to_owned())
         }
 
-        async fn probe(&self) -> Result<()> {
+        async fn probe(&self) -> Result<(), Fault> {
             Ok(())
         }
 
