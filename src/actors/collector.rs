@@ -472,6 +472,7 @@ impl Handler<Delivery<TakeReceived>> for Collector {
             Ok(Received::Events(events)) => self.take(events, ctx),
             Ok(Received::OversizedPart(part)) => self.take_part(part, ctx),
             Ok(Received::OversizedEnd { token, unreadable }) => self.end_oversized(token, unreadable, ctx),
+            Ok(Received::OversizedVoid) => self.oversized = None,
             Ok(Received::Missed(times)) => self.life.vitals.missed_polls.add(times),
             Ok(Received::Connected { resumed }) => {
                 self.life.vitals.connections.add(1);

@@ -279,7 +279,8 @@ impl Around for Watched {
         }
         let _waiting = self.life.waiting(fault.message.clone());
         match fault.retry {
-            Retry::After(time) => tokio::time::sleep(time).await,
+            // Some say zero.
+            Retry::After(time) => tokio::time::sleep(time.max(PAUSE.plain(attempt))).await,
             _ => PAUSE.pause(attempt).await,
         }
         self.life.progress();

@@ -57,6 +57,8 @@ pub enum Received {
         /// Why it is of no use, unless it is only too large.
         unreadable: Option<String>,
     },
+    /// What came of an oversized event so far is void: no end follows.
+    OversizedVoid,
     /// So many times at which it should have been asked have passed: the answer before took too long, or nobody
     /// was there to ask.
     Missed(u64),

@@ -108,7 +108,11 @@ impl Journal {
     /// # Errors
     /// Those of the file system.
     pub fn note_done(&mut self, files: &[Identity]) -> Result<()> {
-        self.pages.done.extend(files);
+        for file in files {
+            if !self.pages.done.contains(file) {
+                self.pages.done.push(*file);
+            }
+        }
         self.store()
     }
 

@@ -1,7 +1,9 @@
 //! Which files are to be taken, and in which order.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -34,7 +36,9 @@ impl Found {
 /// The folder cannot be read.
 pub(super) fn list(settings: &FolderSettings, now: Millis, nameless: &mut dyn FnMut(PathBuf)) -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    walk(settings, Path::new(""), &mut found, nameless)?;
+    let about = fs::metadata(&settings.path).map_err(|error| Fault::io(settings.path.display(), &error))?;
+    let mut visited = BTreeSet::from([(about.dev(), about.ino())]);
+    walk(settings, Path::new(""), &mut found, nameless, &mut visited)?;
     let settled = |found: &Found| is_settled(settings, found.identity.changed, now);
     found.retain(settled);
     sort(settings.order, &mut found);
@@ -62,6 +66,7 @@ fn walk(
     below: &Path,
     found: &mut Vec<Found>,
     nameless: &mut dyn FnMut(PathBuf),
+    visited: &mut BTreeSet<(u64, u64)>,
 ) -> Result<()> {
     let folder = settings.path.join(below);
     let io = |error: io::Error| Fault::io(folder.display(), &error);
@@ -83,8 +88,10 @@ fn walk(
         // Followed, where it is a link: what is read is what it leads to.
         let Ok(about) = fs::metadata(settings.path.join(&path)) else { continue };
         if about.is_dir() {
-            if settings.sub_folders && !is_done_folder(settings, &path) {
-                walk(settings, &path, found, nameless)?;
+            // A link may lead back to where it stands in.
+            let is_new = settings.sub_folders && visited.insert((about.dev(), about.ino()));
+            if is_new && !is_done_folder(settings, &about) {
+                walk(settings, &path, found, nameless, visited)?;
             }
         } else if about.is_file() && is_wanted(settings, &name) {
             found.push(Found { file: path, identity: Identity::of(&about) });
@@ -93,8 +100,10 @@ fn walk(
     Ok(())
 }
 
-fn is_done_folder(settings: &FolderSettings, below: &Path) -> bool {
-    matches!(&settings.done, Done::Move(folder) if *folder == settings.path.join(below))
+/// However it is written in the settings.
+fn is_done_folder(settings: &FolderSettings, about: &fs::Metadata) -> bool {
+    let Done::Move(folder) = &settings.done else { return false };
+    fs::metadata(folder).is_ok_and(|done| (done.dev(), done.ino()) == (about.dev(), about.ino()))
 }
 
 fn is_wanted(settings: &FolderSettings, name: &str) -> bool {

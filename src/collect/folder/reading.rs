@@ -12,7 +12,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::{AHEAD_EVENTS, FolderSettings, Identity, RecordOf, Stand, listing::Found};
 use crate::{
     collect::one_line::one_line,
-    fault::{Fault, Result},
+    fault::{Domain, Fault, Result},
 };
 
 /// Bytes read at a time.
@@ -28,6 +28,17 @@ pub(super) struct Reading {
     reader: Box<dyn BufRead + Send>,
     large: Large,
     back: Option<Piece>,
+    trouble: Trouble,
+}
+
+/// What an error has left.
+#[derive(Clone, PartialEq, Eq)]
+enum Trouble {
+    No,
+    /// The reader is of no more use: it may take an error for the end when it is asked again.
+    Reopen,
+    /// The file is no better for being read again.
+    Broken(String),
 }
 
 /// Where it is with a record above the bound.
@@ -61,24 +72,9 @@ impl Reading {
     /// Those of the file system; `Data` for a file that cannot be unpacked up to there.
     pub fn open(settings: &FolderSettings, found: &Found, at: u64) -> Result<Self> {
         let path = settings.path.join(&found.file);
-        let io = |error: io::Error| Fault::io(path.display(), &error);
-        let file = File::open(&path).map_err(io)?;
-        // No more than it had when it was taken: what is written to it since makes it another file.
-        let file = BufReader::with_capacity(BUFFER, file.take(found.identity.size));
-        let is_packed = path.extension().is_some_and(|extension| extension == "gz");
-        let mut reader: Box<dyn BufRead + Send> = if is_packed {
-            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
-        } else {
-            Box::new(file)
-        };
-        let skipped = io::copy(&mut reader.by_ref().take(at), &mut io::sink());
-        let skipped = skipped.map_err(|error| broken(&path, 0, &error))?;
-        if skipped < at {
-            return Err(Fault::data(format!("{}: ends at {skipped}, and was read up to {at}", path.display())));
-        }
         let stand = Stand { file: found.file.clone(), identity: found.identity, at };
-        let events = if at > 0 { AHEAD_EVENTS } else { 0 };
-        Ok(Self { path, stand, events, reader, large: Large::No, back: None })
+        let (reader, events) = (reader_at(&path, &stand)?, if at > 0 { AHEAD_EVENTS } else { 0 });
+        Ok(Self { path, stand, events, reader, large: Large::No, back: None, trouble: Trouble::No })
     }
 
     /// The file as it is now, if it is still there.
@@ -107,10 +103,29 @@ impl Reading {
         if let Some(piece) = self.back.take() {
             return Ok(piece);
         }
+        match &self.trouble {
+            Trouble::No => {}
+            Trouble::Broken(why) => return Err(Fault::data(why.clone())),
+            Trouble::Reopen => {
+                self.reader = reader_at(&self.path, &self.stand)?;
+                self.trouble = Trouble::No;
+            }
+        }
+        let piece = self.read(settings);
+        if let Err(fault) = &piece {
+            let is_data = fault.domain == Domain::Data;
+            self.trouble = if is_data { Trouble::Broken(fault.message.clone()) } else { Trouble::Reopen };
+        }
+        piece
+    }
+
+    /// The stand moves with what is answered, and not with what was read and not answered.
+    fn read(&mut self, settings: &FolderSettings) -> Result<Piece> {
         if self.large == Large::Behind {
             self.large = Large::No;
             return Ok(Piece::PartsEnd);
         }
+        let mut at = self.stand.at;
         let most = usize::try_from(settings.max_event).unwrap_or(usize::MAX);
         let mut record = Vec::new();
         loop {
@@ -124,16 +139,18 @@ impl Reading {
             let taken = line.map_or(chunk.len(), |at| at + 1);
             record.extend_from_slice(&chunk[..line.unwrap_or(taken)]);
             self.reader.consume(taken);
-            self.stand.at += taken as u64;
+            at += taken as u64;
             let has_ended = is_end || line.is_some();
             if self.large == Large::Within || record.len() > most {
                 self.large = if has_ended { Large::Behind } else { Large::Within };
+                self.stand.at = at;
                 return Ok(Piece::Part(record.into()));
             }
             if has_ended {
                 if is_end && record.is_empty() {
                     return Ok(Piece::End);
                 }
+                self.stand.at = at;
                 let record = Bytes::from(record);
                 return Ok(Piece::Record(match settings.record {
                     RecordOf::File { one_line: true } => one_line(&record),
@@ -144,6 +161,24 @@ impl Reading {
     }
 }
 
+/// Opens a file and stands there.
+fn reader_at(path: &Path, stand: &Stand) -> Result<Box<dyn BufRead + Send>> {
+    let io = |error: io::Error| Fault::io(path.display(), &error);
+    let file = File::open(path).map_err(io)?;
+    // No more than it had when it was taken: what is written to it since makes it another file.
+    let file = BufReader::with_capacity(BUFFER, file.take(stand.identity.size));
+    let is_packed = path.extension().is_some_and(|extension| extension == "gz");
+    let mut reader: Box<dyn BufRead + Send> =
+        if is_packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))) } else { Box::new(file) };
+    let at = stand.at;
+    let skipped = io::copy(&mut reader.by_ref().take(at), &mut io::sink());
+    let skipped = skipped.map_err(|error| broken(path, 0, &error))?;
+    if skipped < at {
+        return Err(Fault::data(format!("{}: ends at {skipped}, and was read up to {at}", path.display())));
+    }
+    Ok(reader)
+}
+
 /// What keeps a file from being read on.
 fn broken(path: &Path, at: u64, error: &io::Error) -> Fault {
     let place = format!("{}, behind byte {at}", path.display());
@@ -151,4 +186,65 @@ fn broken(path: &Path, at: u64, error: &io::Error) -> Fault {
     let is_packed =
         matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
     if is_packed { Fault::data(format!("{place}: {error}")) } else { Fault::io(place, error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::folder::{Done, Order};
+
+    /// Gives some bytes and then an error, and then says that this is the end.
+    struct Failing(Vec<u8>, Option<io::Error>);
+
+    impl Read for Failing {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty()
+                && let Some(error) = self.1.take()
+            {
+                return Err(error);
+            }
+            let len = self.0.len().min(into.len());
+            into[..len].copy_from_slice(&self.0[..len]);
+            self.0.drain(..len);
+            Ok(len)
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_for_a_moment_costs_no_byte_and_is_not_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "one\ntwo and more\nthree\n").unwrap();
+        let settings = FolderSettings {
+            path: folder.path().to_owned(),
+            sub_folders: false,
+            include: None,
+            ignore: None,
+            order: Order::Oldest,
+            record: RecordOf::Line,
+            done: Done::Delete,
+            settle: std::time::Duration::ZERO,
+            look: std::time::Duration::ZERO,
+            max_event: 1_000,
+        };
+        let identity = Identity::of(&std::fs::metadata(folder.path().join("a")).unwrap());
+        let mut reading = Reading::open(&settings, &Found { file: "a".into(), identity }, 0).unwrap();
+        let fails = |text: &str| -> Box<dyn BufRead + Send> {
+            Box::new(BufReader::new(Failing(text.as_bytes().to_vec(), Some(io::Error::other("a moment")))))
+        };
+        let mut lines = Vec::new();
+        let mut faults = 0;
+        reading.reader = fails("one\ntwo an");
+        loop {
+            match reading.next(&settings) {
+                Ok(Piece::Record(line)) => lines.push(line),
+                Ok(Piece::End) => break,
+                Ok(other) => panic!("{other:?}"),
+                Err(fault) => {
+                    faults += 1;
+                    assert!(fault.domain != Domain::Data && fault.message.contains("behind byte 4"), "{fault}");
+                }
+            }
+        }
+        assert_eq!((lines, faults), (vec!["one".into(), "two and more".into(), "three".into()], 1));
+    }
 }

@@ -100,6 +100,7 @@ impl Life {
         match received {
             Received::Events(events) => self.taken.extend(events),
             Received::Disconnected { fault, .. } => self.faults.push(fault),
+            Received::OversizedVoid => {}
             other => panic!("{other:?}"),
         }
     }
@@ -230,6 +231,79 @@ async fn a_file_that_changes_is_named_and_left_alone_and_all_else_goes_on() {
     place.put("a.rest", "a3\n", 9);
     later.take_durably().await;
     assert_eq!(later.texts(), ["a3"]);
+}
+
+#[tokio::test]
+async fn a_file_that_changed_between_its_last_line_and_its_durability_is_not_done() {
+    for done in [Done::Delete, Done::Rename(".COMPLETED".to_owned())] {
+        let mut place = Place::new();
+        place.settings.done = done;
+        place.put("grows", "g1\n", 0);
+        place.put("replaced", "r1\n", 1);
+        place.put("stays", "s1\n", 2);
+        let mut life = place.live(b"");
+        life.take().await;
+        let path = |name: &str| place.folder.path().join(name);
+        File::options().append(true).open(path("grows")).unwrap().write_all(b"g2\n").unwrap();
+        place.put(".new", "another\n", 3);
+        fs::rename(path(".new"), path("replaced")).unwrap();
+        life.take_durably().await;
+        assert_eq!(life.texts(), ["g1", "r1", "s1", "another"]);
+        let [fault] = &life.faults[..] else { panic!("{:?}", life.faults) };
+        let said =
+            "grows: it was changed after it was taken, from 3 to 6 bytes: it is left alone from now on; 3 bytes of";
+        assert!(fault.message.contains(said), "{fault}");
+        assert!(place.names().contains(&"grows".to_owned()), "{:?}", place.names());
+        assert!(!path("replaced").exists() && !path("stays").exists(), "{:?}", place.names());
+    }
+}
+
+#[tokio::test]
+async fn links_lead_nowhere_twice() {
+    let mut place = Place::new();
+    place.settings.sub_folders = true;
+    place.put("app.log", "a1\n", 0);
+    place.put("below/b.log", "b1\n", 1);
+    let path = |name: &str| place.folder.path().join(name);
+    std::os::unix::fs::symlink("app.log", path("latest.log")).unwrap();
+    std::os::unix::fs::symlink("..", path("below/up")).unwrap();
+    std::os::unix::fs::symlink("below", path("beside")).unwrap();
+    let mut life = place.live(b"");
+    life.take_durably().await;
+    assert_eq!((life.texts(), life.faults.len()), (vec!["a1".to_owned(), "b1".to_owned()], 0));
+}
+
+#[tokio::test]
+async fn files_that_were_moved_into_a_folder_below_are_not_found_again() {
+    let mut place = Place::new();
+    place.settings.sub_folders = true;
+    // The same folder, written otherwise.
+    place.settings.done = Done::Move(place.folder.path().join("x/../done"));
+    place.put("a", "a1\n", 0);
+    place.put("x/b", "b1\n", 1);
+    let mut life = place.live(b"");
+    life.take_durably().await;
+    assert_eq!(
+        (life.texts(), place.names()),
+        (vec!["a1".to_owned(), "b1".to_owned()], vec!["done/a".to_owned(), "done/x/b".to_owned()])
+    );
+}
+
+#[tokio::test]
+async fn a_packed_file_whose_checksum_is_wrong_is_left_alone() {
+    let place = Place::new();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(b"a1\na2\n").unwrap();
+    let mut packed = packed.finish().unwrap();
+    let checksum = packed.len() - 8;
+    packed[checksum] ^= 1;
+    place.put("a.gz", packed, 0);
+    place.put("b", "b1\n", 1);
+    let mut life = place.live(b"");
+    life.take_durably().await;
+    assert_eq!((life.texts().last().unwrap().as_str(), life.faults.len()), ("b1", 1), "{:?}", life.faults);
+    assert!(life.faults[0].message.contains("/a.gz, behind byte "), "{}", life.faults[0]);
+    assert_eq!(place.names(), ["a.gz", "b.COMPLETED"]);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ enum Worked {
     Opened(Result<()>),
     Stepped(Result<Step>),
     /// These were to be done.
-    Done(Vec<Waiting>, Result<()>),
+    Done(Vec<Waiting>, Result<Vec<Fault>>),
     /// This was to be left alone.
     Left(Waiting, Result<Fault>),
 }
@@ -149,12 +149,13 @@ impl Folder {
     /// What came of it, and whether there was something to do.
     fn worked(&mut self, worked: Worked) -> Result<bool> {
         match worked {
-            Worked::Opened(Ok(())) | Worked::Done(_, Ok(())) => self.failures = 0,
-            Worked::Stepped(Ok(step)) => return Ok(self.stepped(step)),
-            Worked::Left(_, Ok(told)) => {
-                let again_in = Duration::ZERO;
-                self.ready.push_back(Received::Disconnected { fault: told, reading: true, again_in });
+            Worked::Opened(Ok(())) => self.failures = 0,
+            Worked::Done(_, Ok(told)) => {
+                self.failures = 0;
+                told.into_iter().for_each(|fault| self.tell(fault));
             }
+            Worked::Stepped(Ok(step)) => return Ok(self.stepped(step)),
+            Worked::Left(_, Ok(told)) => self.tell(told),
             Worked::Opened(Err(fault)) if fault.retry == Retry::Never => return Err(fault),
             Worked::Opened(Err(fault)) | Worked::Stepped(Err(fault)) => self.failed(fault),
             Worked::Done(done, Err(fault)) => {
@@ -183,10 +184,17 @@ impl Folder {
                 self.ready.push_back(Received::OversizedEnd { token, unreadable: None });
             }
             Step::Read(found, events) => self.wait_for(events, What::Finish(found)),
-            Step::Leave(aside) => self.wait_for(self.since, What::Leave(aside)),
+            Step::Leave(aside) => {
+                self.ready.push_back(Received::OversizedVoid);
+                self.wait_for(self.since, What::Leave(aside));
+            }
             Step::Nothing => return false,
         }
         true
+    }
+
+    fn tell(&mut self, fault: Fault) {
+        self.ready.push_back(Received::Disconnected { fault, reading: true, again_in: Duration::ZERO });
     }
 
     fn wait_for(&mut self, events: u64, what: What) {

@@ -118,7 +118,11 @@ impl Worker {
                         let taken = resumed.map_or(0, |stand| stand.at);
                         return Ok(self.leave(&found.file, found.identity, taken, &fault));
                     }
-                    Err(fault) => return Err(fault),
+                    // It is still the next one.
+                    Err(fault) => {
+                        self.ahead.push(found);
+                        return Err(fault);
+                    }
                 },
                 None => return Ok(Step::Nothing),
             },
@@ -179,7 +183,10 @@ impl Worker {
                 }
                 continue;
             };
-            // It is long since it was listed.
+            // It is long since it was listed; and a file may have two names, by a link.
+            if self.read.iter().any(|read| found.is_file_of(&read.file, &read.identity)) {
+                continue;
+            }
             let about = fs::metadata(self.settings.path.join(&found.file));
             if about.is_ok_and(|about| Identity::of(&about) == found.identity) {
                 return Ok(Some(found));
@@ -204,8 +211,15 @@ impl Worker {
     }
 
     /// Nothing more is in it: it may be done, if it is what it was.
-    fn ended(&mut self, reading: Reading) -> Result<Step> {
-        let present = reading.present()?;
+    fn ended(&mut self, mut reading: Reading) -> Result<Step> {
+        let present = match reading.present() {
+            Ok(present) => present,
+            Err(fault) => {
+                reading.put_back(Piece::End);
+                self.reading = Some(reading);
+                return Err(fault);
+            }
+        };
         let Stand { file, identity, at } = reading.stand.clone();
         if present == Some(identity) {
             self.read.push(Found { file: file.clone(), identity });
@@ -237,21 +251,44 @@ impl Worker {
         Ok(Fault::data(text))
     }
 
-    /// All events of these files are durable.
+    /// All events of these files are durable. Answers with what to tell of those that are not what they were when
+    /// they were read to their ends.
     ///
     /// # Errors
     /// Those of the file system: the same again.
-    pub fn done(&mut self, files: &[Found]) -> Result<()> {
+    pub fn done(&mut self, files: &[Found]) -> Result<Vec<Fault>> {
         let identities: Vec<_> = files.iter().map(|found| found.identity).collect();
         self.journal.note_done(&identities)?;
+        let mut told = Vec::new();
         for found in files {
-            self.finish(found)?;
-            tracing::info!(file = %self.settings.path.join(&found.file).display(), "read to its end");
+            told.extend(self.done_one(found)?);
         }
         let there = self.look(Millis::MAX)?;
         self.journal.forget(&there)?;
         self.read.retain(|read| !identities.contains(&read.identity));
-        Ok(())
+        Ok(told)
+    }
+
+    fn done_one(&mut self, found: &Found) -> Result<Option<Fault>> {
+        let path = self.settings.path.join(&found.file);
+        let present = match fs::metadata(&path) {
+            Ok(about) => Identity::of(&about),
+            // Done before this process was killed, or taken away: its events are durable.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fault::io(path.display(), &error)),
+        };
+        if present == found.identity {
+            self.finish(found)?;
+            tracing::info!(file = %path.display(), "read to its end");
+            return Ok(None);
+        }
+        if !present.is_file_of(&found.file, &found.identity, &found.file) {
+            tracing::warn!(file = %path.display(), "another file of this name came before the one that is read was done: it is read, too");
+            return Ok(None);
+        }
+        let why = format!("{}: {}", path.display(), changed(found.identity, Some(present), true));
+        let (file, identity) = (found.file.clone(), found.identity);
+        self.leave_alone(Aside { file, identity, taken: identity.size, why }).map(Some)
     }
 
     fn finish(&mut self, found: &Found) -> Result<()> {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     collect::source::{RawEvent, Received, Resume, Source},
     fault::{Fault, Result, Retry},
-    model::{Clock, Millis},
+    model::{Clock, Millis, without_secrets},
     web,
 };
 
@@ -149,10 +149,12 @@ impl Polling {
             url.query_pairs_mut().clear().extend_pairs(others).append_pair(parameter, next);
             return Ok(url);
         }
-        let url = present.join(next).map_err(|error| Fault::external(format!("the next page is {next:?}: {error}")))?;
+        let url =
+            present.join(next).map_err(|error| Fault::external(format!("the next page's address is none: {error}")))?;
         // Headers may hold secrets, and this address comes from the answer.
         if !web::may_follow(&self.asker.url, &url) {
-            return Err(Fault::external(format!("the next page is {next:?}, on another host: it is not asked for")));
+            let shown = without_secrets(url.as_str());
+            return Err(Fault::external(format!("the next page is {shown}, on another host: it is not asked for")));
         }
         Ok(url)
     }
@@ -199,17 +201,17 @@ impl Source for Polling {
                             self.ready.push_back(Received::OversizedEnd { token, unreadable: None });
                             self.succeeded();
                         }
-                        Err(fault) => self.failed(fault),
+                        Err(fault) => {
+                            self.ready.push_back(Received::OversizedVoid);
+                            self.failed(fault);
+                        }
                     }
                 }
             }
         }
     }
 
-    // What is being answered is heard to its end, or it would be lost.
-    fn hang_up(&mut self) {
-        if let Doing::Waiting(..) = self.doing {
-            self.doing = Doing::Idle;
-        }
-    }
+    // What is being answered is heard to its end, or it would be lost; and a slot that is waited for is asked for
+    // afterwards, late as it may be, since the slots count it as asked for.
+    fn hang_up(&mut self) {}
 }

@@ -25,13 +25,36 @@ struct Outcome {
     error: Option<serde_json::Value>,
 }
 
+/// Characters of a refusal's words at most: some servers repeat the whole value.
+const MOST_WORDS: usize = 1_000;
+
 impl Outcome {
+    /// Whether the error says nothing of the document, though its status may: an index that is closed, a cluster that
+    /// takes no more shards, an alias that leads nowhere.
+    fn is_of_the_index(&self) -> bool {
+        let said = |key: &str| self.error.as_ref().and_then(|error| error.get(key)?.as_str()).unwrap_or_default();
+        match said("type") {
+            "index_closed_exception" | "cluster_block_exception" => true,
+            // Such a reason may hold a part of the document, but does not begin with it.
+            "validation_exception" | "illegal_argument_exception" => {
+                let reason = said("reason");
+                let has_shards = reason.starts_with("Validation Failed") && reason.contains("maximum shards open");
+                has_shards || reason.starts_with("no write index is defined")
+            }
+            _ => false,
+        }
+    }
+
     fn words(&self) -> String {
         let error = self.error.as_ref().map(|error| match (error.get("type"), error.get("reason")) {
             (Some(kind), Some(reason)) => format!(": {}: {}", text(kind), text(reason)),
             _ => format!(": {}", text(error)),
         });
-        format!("{}{}", self.status, error.unwrap_or_default())
+        let words = format!("{}{}", self.status, error.unwrap_or_default());
+        match words.char_indices().nth(MOST_WORDS) {
+            Some((end, _)) => format!("{}…", &words[..end]),
+            None => words,
+        }
     }
 }
 
@@ -67,6 +90,10 @@ pub fn read(body: &[u8], documents: usize) -> Result<Answer> {
                 later.push(at);
                 fault.get_or_insert_with(|| Fault::user(create.words()).retry(Retry::Backoff));
             }
+            _ if create.is_of_the_index() => {
+                later.push(at);
+                fault.get_or_insert_with(|| Fault::user(create.words()).retry(Retry::Backoff));
+            }
             _ => refused.push((at, create.words())),
         }
     }
@@ -76,6 +103,26 @@ pub fn read(body: &[u8], documents: usize) -> Result<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_documents_mistake_is_waited_for_and_no_refusal_is_endless() {
+        let item = |kind: &str, reason: &str| serde_json::json!({"create": {"status": 400, "error": {"type": kind, "reason": reason}}});
+        let shards = "Validation Failed: 1: this action would add [2] total shards, but this cluster currently has \
+                      [1000]/[1000] maximum shards open;";
+        let long = "ü".repeat(5_000);
+        let items = [
+            item("index_closed_exception", "closed"),
+            item("validation_exception", shards),
+            item("illegal_argument_exception", "no write index is defined for alias [u]"),
+            item("mapper_parsing_exception", "failed to parse [index_closed_exception] maximum shards open"),
+            item("mapper_parsing_exception", &long),
+        ];
+        let body = serde_json::json!({"errors": true, "items": items}).to_string();
+        let Answer::Taken { refused, later, fault } = read(body.as_bytes(), 5).unwrap() else { panic!() };
+        assert_eq!((later, refused.iter().map(|(at, _)| *at).collect::<Vec<_>>()), (vec![0, 1, 2], vec![3, 4]));
+        assert_eq!(fault.unwrap().message, "400: index_closed_exception: closed");
+        assert!(refused[1].1.chars().count() == MOST_WORDS + 1 && refused[1].1.ends_with('…'), "{}", refused[1].1);
+    }
 
     #[test]
     fn each_document_has_its_own_answer() {

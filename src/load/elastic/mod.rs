@@ -136,11 +136,15 @@ impl Elastic {
             return answer::read(&text, rows.len());
         }
         let again = web::again(response.headers());
+        // Another program's word, like a proxy's, says nothing of the documents.
+        let kind =
+            response.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
+        let is_its_own = kind.is_some_and(|kind| kind.contains("json"));
         let said = web::said(response).await;
         let text = format!("{status}{said}");
         Err(match status {
             StatusCode::PAYLOAD_TOO_LARGE => return Ok(Answer::TooLarge(text)),
-            StatusCode::BAD_REQUEST => return Ok(Answer::Bad(text)),
+            StatusCode::BAD_REQUEST if is_its_own => return Ok(Answer::Bad(text)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Fault::user(format!("{text}: mend the password, the key or their rights")).retry(again)
             }
