@@ -117,6 +117,13 @@ impl Keys {
     fn insert(&mut self, id: Fingerprint, winner: Winner) {
         self.winners.insert(id, winner);
         self.order.push_back((id, winner.offset, winner.element));
+        // What was given back stands here until it comes to the front, which may be long.
+        if self.order.len() > 2 * self.winners.len() + 1_024 {
+            let winners = &self.winners;
+            self.order.retain(|(id, offset, element)| {
+                winners.get(id).is_some_and(|known| (known.offset, known.element) == (*offset, *element))
+            });
+        }
         while let Some(&(id, offset, element)) = self.order.front() {
             let first = self.winners.get(&id).filter(|first| (first.offset, first.element) == (offset, element));
             let is_old = first.is_none_or(|first| winner.time.saturating_sub(first.time) > self.age);
@@ -177,6 +184,19 @@ mod tests {
         assert_eq!(judged, [Won, Won, Repeated, Known, Known, Repeated]);
         let second = Winner { element: 1, ..at(0, 0) };
         assert_eq!((keys.judge(b"a", second), keys.judge(b"c", second)), (Repeated, Won));
+    }
+
+    #[test]
+    fn keys_that_are_given_back_take_no_room() {
+        let mut keys = keys(1_000_000, 100);
+        keys.judge(b"good", at(0, 0));
+        for n in 1..50_000_u64 {
+            let place = at(n, 0);
+            assert_eq!(keys.judge(&n.to_le_bytes(), place), Won);
+            keys.give_back(&n.to_le_bytes(), place);
+        }
+        assert!(keys.len() == 1 && keys.order.len() < 2_000, "{} places", keys.order.len());
+        assert_eq!(keys.judge(b"good", at(50_000, 0)), Repeated);
     }
 
     #[test]

@@ -33,6 +33,9 @@ const UNUSABLE: &str = "unusable";
 /// The reason of a row that the sink does not take.
 const REFUSED: &str = "refused";
 
+/// Records may hold so many times the bytes of a request: rows are often a small part of them.
+const HELD: usize = 8;
+
 /// What a lane is made of.
 #[derive(Clone)]
 pub struct Parts {
@@ -99,6 +102,8 @@ pub struct Lane {
     loaded: Loaded,
     rows: Vec<Candidate>,
     row_bytes: usize,
+    /// Bytes of the records that these rows and letters hold on to, as often as they do.
+    held: usize,
     won: Vec<(Bytes, Winner)>,
     letters: Vec<DeadLetter>,
     since: Option<Instant>,
@@ -154,6 +159,7 @@ impl Lane {
             loaded: Loaded::default(),
             rows: Vec::new(),
             row_bytes: 0,
+            held: 0,
             won: Vec::new(),
             letters: Vec::new(),
             since: None,
@@ -178,7 +184,8 @@ impl Lane {
 
     /// Whether it takes nothing more before it has loaded what it has.
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= self.parts.settings.batch_rows || self.row_bytes >= self.parts.settings.batch_bytes
+        let Settings { batch_rows, batch_bytes, .. } = &*self.parts.settings;
+        self.rows.len() >= *batch_rows || self.row_bytes >= *batch_bytes || self.held >= HELD * batch_bytes
     }
 
     /// When it should load what it has; `None` while it has nothing.
@@ -203,6 +210,7 @@ impl Lane {
             self.loaded.moments.push(record.time);
             let Some(value) = &record.value else { continue };
             self.loaded.bytes += value.len() as u64;
+            self.held += value.len();
             if poison(record.offset) {
                 let why = format!("{} died of it again and again", self.parts.actor);
                 self.bury(record, None, letters::POISON, &why);
@@ -255,6 +263,7 @@ impl Lane {
     }
 
     fn bury(&mut self, record: &Record, element: Option<u32>, reason: &str, why: &str) {
+        self.held += record.value.as_ref().map_or(0, Bytes::len);
         let letter = self.letter(record, element, reason, why);
         self.letters.push(letter);
     }
@@ -281,7 +290,7 @@ impl Lane {
     pub async fn deliver(&mut self, around: &dyn Around) -> Loaded {
         let mut loaded = std::mem::take(&mut self.loaded);
         let mut rest = std::mem::take(&mut self.rows);
-        (self.row_bytes, self.since) = (0, None);
+        (self.row_bytes, self.held, self.since) = (0, 0, None);
         loop {
             let buried = self.letters.len();
             let (rows, repeated) = self.judge(rest);
@@ -297,8 +306,8 @@ impl Lane {
                     let row = &rows[*row];
                     loaded.row_bytes -= row.written.text.len() as u64;
                     self.bury(&row.source, Some(row.element), REFUSED, words);
-                    self.give_back(row);
                 }
+                self.give_back(refused.iter().map(|Refused { row, .. }| &rows[*row]));
             }
             if self.letters.len() == buried || repeated.is_empty() {
                 loaded.repeated += repeated.len() as u64;
@@ -326,7 +335,7 @@ impl Lane {
             if self.is_alike(&row) {
                 let why = "another row of this millisecond has the same tags and time, and would be overwritten";
                 self.bury(&row.source, Some(row.element), UNUSABLE, why);
-                self.give_back(&row);
+                self.give_back(std::iter::once(&row));
                 continue;
             }
             sent.push(row);
@@ -342,11 +351,18 @@ impl Lane {
         !self.alike.1.insert(Fingerprint::of(identity))
     }
 
-    /// The row's key is free again.
-    fn give_back(&mut self, row: &Candidate) {
-        if let (Some(keys), Some(key)) = (&mut self.keys, &row.key) {
-            keys.give_back(key, row.place());
-            self.won.retain(|(won, winner)| won != key || *winner != row.place());
+    /// The keys of these rows are free again.
+    fn give_back<'r>(&mut self, rows: impl Iterator<Item = &'r Candidate>) {
+        let Some(keys) = &mut self.keys else { return };
+        let mut places = HashSet::new();
+        for row in rows {
+            if let Some(key) = &row.key {
+                keys.give_back(key, row.place());
+                places.insert((row.place().offset, row.element));
+            }
+        }
+        if !places.is_empty() {
+            self.won.retain(|(_, winner)| !places.contains(&(winner.offset, winner.element)));
         }
     }
 
