@@ -295,9 +295,15 @@ fn a_sink_that_does_its_worst_holds_every_good_point_once() {
     }
     // Their records are in the topic, and so is what its other readers have of them.
     let pipeline = path("p.toml");
+    let off = path("off.toml");
+    let text = fs::read_to_string(&pipeline).unwrap();
+    fs::write(&off, text.replace(&format!("\"http://{}\"", sink.addr), "\"\"")).unwrap();
+    for file in [&pipeline, &off] {
+        let resend = ["dead-letters", "resend", file.to_str().unwrap(), "--all"];
+        let (code, _, err) = finish(&mut command(&resend));
+        assert!(code == 1 && err.contains("a loader could not use it: sent again"), "{code}: {err}");
+    }
     let mut resend = vec!["dead-letters", "resend", pipeline.to_str().unwrap(), "--all"];
-    let (code, _, err) = finish(&mut command(&resend));
-    assert!(code == 1 && err.contains("a loader could not use it: sent again"), "{code}: {err}");
     resend.push("--twice");
     let (code, out_again, err) = finish(&mut command(&resend));
     assert!(code == 0 && out_again.contains("2 dead letters sent again"), "{code}: {out_again}{err}");

@@ -15,7 +15,7 @@ use crate::{
         COMPLAINTS, DONE, block_on, pipelines,
         terminal::{counted, say},
     },
-    config::{Pipeline, StageKind},
+    config::Pipeline,
     fault::{Fault, Result},
     model::{Header, Partition},
     node,
@@ -63,7 +63,7 @@ pub fn run(arguments: &Resending) -> Result<u8> {
         named += letters.len();
         reasons.extend(letters.iter().map(|letter| letter.reason.clone()));
         letters.retain(|letter| arguments.reason.as_ref().is_none_or(|reason| *reason == letter.reason));
-        if let Some(letter) = letters.iter().find(|letter| !arguments.twice && is_of_loader(pipeline, letter)) {
+        if let Some(letter) = letters.iter().find(|letter| !arguments.twice && is_of_loader(letter)) {
             let topic = &letter.topic;
             let text = format!(
                 "a loader could not use it: sent again, its record is on {topic} once more, and so in archive and tables; \
@@ -119,11 +119,10 @@ async fn send(pipeline: &Pipeline, letters: &[Letter], arguments: &Resending) ->
     Ok(letters.len())
 }
 
-/// Whether a loader has written it: of a record that the topic's other readers may well have used.
-fn is_of_loader(pipeline: &Pipeline, letter: &Letter) -> bool {
-    let stage = letter.actor.split('/').nth(1).unwrap_or_default();
-    let stage = pipeline.stages.iter().find(|known| known.id.as_str() == stage);
-    stage.is_some_and(|stage| matches!(stage.kind, StageKind::Loader(_)))
+/// Whether a loader has written it, also one that is off here: its coordinates end in its stage. Other readers of the
+/// topic may well have used the record.
+fn is_of_loader(letter: &Letter) -> bool {
+    letter.coordinate.rsplit_once('@').is_some_and(|(_, place)| place.contains('/'))
 }
 
 /// The partition in which the record stood, if it was one of a topic.
