@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     Around, Lane, Parts,
-    sink::{Answer, Place, Sink, Written},
+    sink::{Answer, Place, Sink, Verdicts, Written},
     state, testing,
     transform::Row,
 };
@@ -62,7 +62,10 @@ impl Sink for Model {
     }
 
     async fn send(&self, rows: &[Bytes]) -> Answer {
-        let later = || Answer::Later(Fault::external("away for a moment"));
+        let later = || {
+            let fault = Fault::external("away for a moment");
+            if fastrand::bool() { Answer::Later(fault) } else { Answer::Unclear(fault) }
+        };
         // The request is on its way; its owner may die meanwhile.
         self.pause.pause(1).await;
         if fastrand::u8(..8) == 0 {
@@ -89,7 +92,7 @@ impl Sink for Model {
             return later();
         }
         if refused.is_empty() || fastrand::bool() {
-            return Answer::Taken { refused, later: Vec::new(), fault: None };
+            return Answer::Each(Verdicts { refused, ..Verdicts::default() });
         }
         Answer::Bad("something is bad".to_owned())
     }
@@ -223,14 +226,14 @@ fn check(sim: &Sim, topic: &TopicInfo, held: &Held, is_torn: bool) -> Result<(),
     let mut known = BTreeSet::new();
     for record in sim.world().records(&"t".into(), 0) {
         let Some(value) = &record.value else { continue };
-        let place = |element: &str| format!("t/{}/0@{}{element}/load", topic.id, record.offset);
+        let place = format!("t/{}/0@{}/load", topic.id, record.offset);
         let Ok(value) = serde_json::from_slice::<Json>(value) else {
-            letters.insert(place(""));
+            letters.insert(place);
             continue;
         };
         for (element, row) in value["r"].as_array().unwrap().iter().enumerate() {
             let (Some(key), true) = (row["key"].as_str(), row["n"].is_i64()) else {
-                letters.insert(place(&format!("#{element}")));
+                letters.insert(place.clone());
                 continue;
             };
             // What the sink refuses has won nothing; but who comes behind a winner is not even tried.
@@ -238,7 +241,7 @@ fn check(sim: &Sim, topic: &TopicInfo, held: &Held, is_torn: bool) -> Result<(),
                 continue;
             }
             if row["as"] == "bad" {
-                letters.insert(place(&format!("#{element}")));
+                letters.insert(place.clone());
             } else {
                 known.insert(key.to_owned());
                 points.insert(format!("{}-{element}", record.offset), row.clone());

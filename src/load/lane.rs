@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Settings,
+    buried::{Buried, REFUSED, UNUSABLE},
     deliver::{Around, Refused, deliver},
     keys::{Keys, Verdict, Winner},
     sink::{Place, Sink, Written},
@@ -20,18 +21,13 @@ use super::{
 use crate::{
     bus::{
         Producer, SharedBus, TopicInfo,
-        letters::{self, DeadLetter},
+        letters,
     },
     failpoint::cross,
     fault::{Fault, Kind, Result},
     model::{ActorId, Batch, Fingerprint, Hole, Millis, Offset, Partition, Record, Why},
     vitals::Moments,
 };
-
-/// The reason of a record, or an element of one, that cannot become a row.
-const UNUSABLE: &str = "unusable";
-/// The reason of a row that the sink does not take.
-const REFUSED: &str = "refused";
 
 /// Records may hold so many times the bytes of a request: rows are often a small part of them.
 const HELD: usize = 8;
@@ -68,7 +64,7 @@ pub struct Loaded {
     pub filtered: u64,
     /// Elements whose key an earlier one had won.
     pub repeated: u64,
-    /// Records and elements that are dead letters now.
+    /// Records that are dead letters now, whole or because of elements.
     pub letters: u64,
     /// Records that the bus had deleted before they were read.
     pub lost: u64,
@@ -102,10 +98,12 @@ pub struct Lane {
     loaded: Loaded,
     rows: Vec<Candidate>,
     row_bytes: usize,
-    /// Bytes of the records that these rows and letters hold on to, as often as they do.
+    /// Bytes of the records that these rows and letters hold on to.
     held: usize,
     won: Vec<(Bytes, Winner)>,
-    letters: Vec<DeadLetter>,
+    buried: Buried,
+    /// A row that the sink has taken.
+    witness: Option<Bytes>,
     since: Option<Instant>,
     /// The identities of the rows of one millisecond: no other could be the same.
     alike: (Millis, HashSet<Fingerprint>),
@@ -161,7 +159,8 @@ impl Lane {
             row_bytes: 0,
             held: 0,
             won: Vec::new(),
-            letters: Vec::new(),
+            buried: Buried::default(),
+            witness: None,
             since: None,
             alike: (Millis::MIN, HashSet::new()),
         };
@@ -213,7 +212,7 @@ impl Lane {
             self.held += value.len();
             if poison(record.offset) {
                 let why = format!("{} died of it again and again", self.parts.actor);
-                self.bury(record, None, letters::POISON, &why);
+                self.buried.push(record, None, letters::POISON, why);
                 continue;
             }
             #[cfg(test)]
@@ -221,7 +220,7 @@ impl Lane {
             let transform = Arc::clone(&self.transform);
             match transform.rows(value) {
                 Ok(made) => (0..).zip(made).for_each(|(element, made)| self.made(record, element, made)),
-                Err(why) => self.bury(record, None, UNUSABLE, &why),
+                Err(why) => self.buried.push(record, None, UNUSABLE, why),
             }
         }
         if batch.to > self.next {
@@ -245,8 +244,13 @@ impl Lane {
                 self.row_bytes += written.text.len();
                 self.rows.push(Candidate { written, key, source: record.clone(), element });
             }
-            Err(why) => self.bury(record, Some(element), UNUSABLE, &why),
+            Err(why) => self.buried.push(record, self.named(element), UNUSABLE, why),
         }
+    }
+
+    /// The element, if records have several.
+    fn named(&self, element: u32) -> Option<u32> {
+        self.parts.settings.transform.explode.is_some().then_some(element)
     }
 
     fn write(&self, record: &Record, element: u32, row: &Row<'_>) -> std::result::Result<Written, String> {
@@ -262,28 +266,6 @@ impl Lane {
         self.parts.sink.write(row, &place)
     }
 
-    fn bury(&mut self, record: &Record, element: Option<u32>, reason: &str, why: &str) {
-        self.held += record.value.as_ref().map_or(0, Bytes::len);
-        let letter = self.letter(record, element, reason, why);
-        self.letters.push(letter);
-    }
-
-    /// Keyed by its place and by the stage: what is of no use here may be of use elsewhere.
-    fn letter(&self, record: &Record, element: Option<u32>, reason: &str, why: &str) -> DeadLetter {
-        let Owner { topic, partition, actor } = &self.owner;
-        let exploded = self.parts.settings.transform.explode.is_some();
-        let element = element.filter(|_| exploded).map_or_else(String::new, |element| format!("#{element}"));
-        let place = format!("{partition}@{}{element}", record.offset);
-        DeadLetter {
-            reason: reason.to_owned(),
-            detail: format!("{}-{place}: {why}", topic.name),
-            coordinate: letters::coordinate(topic, format!("{place}/{}", actor.stage)),
-            payload: record.value.clone(),
-            file: None,
-            record: Some((record.time, record.key.clone())),
-        }
-    }
-
     /// Brings what was taken into the sink; what that came to has to be [stored](Self::store) then.
     ///
     /// A row that the sink refuses has not won its key: the next one that has it is sent, if there is one.
@@ -292,35 +274,35 @@ impl Lane {
         let mut rest = std::mem::take(&mut self.rows);
         (self.row_bytes, self.held, self.since) = (0, 0, None);
         loop {
-            let buried = self.letters.len();
-            let (rows, repeated) = self.judge(rest);
+            let (rows, repeated, mut has_buried) = self.judge(rest);
             // Several requests, where the last batch brought more than one takes.
             for rows in self.requests(&rows) {
                 let texts: Vec<Bytes> = rows.iter().map(|row| row.written.text.clone()).collect();
                 cross("load.before_sink");
-                let refused = deliver(&*self.parts.sink, &texts, around).await;
+                let refused = deliver(&*self.parts.sink, &texts, around, &mut self.witness).await;
                 cross("load.after_sink");
                 loaded.rows += (rows.len() - refused.len()) as u64;
                 loaded.row_bytes += texts.iter().map(|text| text.len() as u64).sum::<u64>();
-                for Refused { row, words } in &refused {
-                    let row = &rows[*row];
-                    loaded.row_bytes -= row.written.text.len() as u64;
-                    self.bury(&row.source, Some(row.element), REFUSED, words);
-                }
+                has_buried |= !refused.is_empty();
                 self.give_back(refused.iter().map(|Refused { row, .. }| &rows[*row]));
+                for Refused { row, words } in refused {
+                    let row = &rows[row];
+                    loaded.row_bytes -= row.written.text.len() as u64;
+                    self.buried.push(&row.source, self.named(row.element), REFUSED, words);
+                }
             }
-            if self.letters.len() == buried || repeated.is_empty() {
+            if !has_buried || repeated.is_empty() {
                 loaded.repeated += repeated.len() as u64;
-                loaded.letters = self.letters.len() as u64;
+                loaded.letters = self.buried.len() as u64;
                 return loaded;
             }
             rest = repeated;
         }
     }
 
-    /// Those that are to be sent, and those whose key another one has.
-    fn judge(&mut self, rows: Vec<Candidate>) -> (Vec<Candidate>, Vec<Candidate>) {
-        let (mut sent, mut repeated) = (Vec::with_capacity(rows.len()), Vec::new());
+    /// Those that are to be sent, those whose key another one has, and whether one was buried.
+    fn judge(&mut self, rows: Vec<Candidate>) -> (Vec<Candidate>, Vec<Candidate>, bool) {
+        let (mut sent, mut repeated, mut has_buried) = (Vec::with_capacity(rows.len()), Vec::new(), false);
         for row in rows {
             if let (Some(keys), Some(key)) = (&mut self.keys, &row.key) {
                 match keys.judge(key, row.place()) {
@@ -334,13 +316,14 @@ impl Lane {
             }
             if self.is_alike(&row) {
                 let why = "another row of this millisecond has the same tags and time, and would be overwritten";
-                self.bury(&row.source, Some(row.element), UNUSABLE, why);
+                self.buried.push(&row.source, self.named(row.element), UNUSABLE, why.to_owned());
                 self.give_back(std::iter::once(&row));
+                has_buried = true;
                 continue;
             }
             sent.push(row);
         }
-        (sent, repeated)
+        (sent, repeated, has_buried)
     }
 
     fn is_alike(&mut self, row: &Candidate) -> bool {
@@ -389,10 +372,11 @@ impl Lane {
     /// Those of the bus: open the lane anew.
     pub async fn store(&mut self) -> Result<()> {
         let last = self.won.last().map(|(_, winner)| (winner.offset, winner.element));
-        let letter = self.letters.last().map(|letter| letter.coordinate.clone());
+        let letters = self.buried.letters(&self.owner);
+        let letter = letters.last().map(|letter| letter.coordinate.clone());
         let position = Position { format: FORMAT, next: self.next, from: self.from, won: last, letter };
         let Owner { topic, partition, actor } = &self.owner;
-        let letters = self.letters.drain(..).map(|letter| letter.outgoing(&topic.name, actor));
+        let letters = letters.into_iter().map(|letter| letter.outgoing(&topic.name, actor));
         let won = self.won.drain(..).map(|(key, winner)| self.owner.store_key(&key, winner));
         let mut records: Vec<_> = letters.chain(won).collect();
         records.push(self.owner.store(&position)?);

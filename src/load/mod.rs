@@ -7,6 +7,7 @@
 //! - [`sink`]: what a sink is; [`influx`], [`elastic`]: how rows are written for each, and what it answers.
 //! - [`deliver`](deliver()): every row is taken or refused, whatever the sink answers.
 //! - [`state`]: what lies on the bus: where a lane stands, and the keys that were won.
+//! - [`buried`]: the dead letters about what cannot be loaded.
 //! - [`Lane`]: one partition: takes batches, and brings what they gave into the sink.
 //!
 //! Nothing tells whether a sink has taken what it was sent, so everything may be sent twice, and twice must be
@@ -14,6 +15,7 @@
 //! tags, or `_id`) is a function of the record's place. Then the order is: first the sink, then one transaction
 //! of the bus with the new position, the keys won, and the dead letters. A crash in between sends the same again.
 
+mod buried;
 mod deliver;
 pub mod elastic;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::transform::Row;
 use crate::{
     fault::{Fault, Result},
     model::{Millis, Offset, Partition, TopicId},
+    web,
 };
 
 /// Where a row comes from.
@@ -44,27 +45,58 @@ pub struct Written {
 /// What a sink answers to a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// It has taken all rows but these.
-    Taken {
-        /// Those that it will never take, by their place in the request, and its words.
-        refused: Vec<(usize, String)>,
-        /// Those that it may take later, and how long it asks to wait.
-        later: Vec<usize>,
-        /// Why later.
-        fault: Option<Fault>,
-    },
+    /// A verdict on each row.
+    Each(Verdicts),
     /// Something in it cannot be taken, and nobody knows what; some of it may have been. Its words.
     Bad(String),
     /// It is too large. Its words.
     TooLarge(String),
-    /// Nothing is known of it, or everything is refused for now: the same again, later.
+    /// Everything is refused for now, whatever it is: the same again, later.
     Later(Fault),
+    /// Nothing is known of it, and its rows may be why: an error of the server's own, or no answer in time.
+    Unclear(Fault),
+}
+
+/// The sink has taken all rows of a request but these, which are given by their places in it.
+#[derive(Clone, Debug, Default)]
+pub struct Verdicts {
+    /// Those that it will never take, and its words.
+    pub refused: Vec<(usize, String)>,
+    /// Those that it may take later.
+    pub later: Vec<usize>,
+    /// Those that it failed on, and its words; perhaps they are why.
+    pub unclear: Vec<(usize, String)>,
+    /// Why later, or in what it failed.
+    pub fault: Option<Fault>,
+}
+
+impl Verdicts {
+    /// Whether there are no others.
+    pub fn is_all_taken(&self) -> bool {
+        self.refused.is_empty() && self.later.is_empty() && self.unclear.is_empty()
+    }
 }
 
 impl Answer {
     /// All rows were taken.
     pub fn all_taken() -> Self {
-        Self::Taken { refused: Vec::new(), later: Vec::new(), fault: None }
+        Self::Each(Verdicts::default())
+    }
+
+    /// What comes of a request that has no answer: a server that is not reached says nothing of the rows.
+    pub(super) fn none(error: reqwest::Error) -> Self {
+        let is_reached = !error.is_connect();
+        let fault = Fault::external(web::chain(&error.without_url()));
+        if is_reached { Self::Unclear(fault) } else { Self::Later(fault) }
+    }
+
+    /// It comes from this sink.
+    pub(super) fn of(self, sink: &str) -> Self {
+        match self {
+            Self::Later(fault) => Self::Later(fault.at(sink)),
+            Self::Unclear(fault) => Self::Unclear(fault.at(sink)),
+            verdict => verdict,
+        }
     }
 }
 

@@ -46,6 +46,8 @@ enum Mood {
     Reset,
     /// Bodies of more lines than this are too large.
     Small(usize),
+    /// It fails on bodies of more lines than this.
+    Failing(usize),
     Unauthorized,
     NotFound,
 }
@@ -91,6 +93,9 @@ impl Hell {
             }
             Mood::Away => return Reply::plain("503 Service Unavailable", "<html>upstream is away</html>"),
             Mood::NotFound => return v2("404 Not Found", "not found", "bucket \"b\" not found"),
+            Mood::Failing(most) if text.lines().count() > most => {
+                return v2("500 Internal Server Error", "internal error", "engine: out of memory");
+            }
             Mood::Small(most) if text.lines().count() > most => {
                 return v2("413 Request Entity Too Large", "request too large", "the body is too large");
             }
@@ -230,10 +235,12 @@ fn a_sink_that_does_its_worst_holds_every_good_point_once() {
     for (mood, times, words) in [
         (Mood::TooMany(None), 3, Some("429")),
         (Mood::TooMany(Some(1)), 2, Some("429")),
+        (Mood::TooMany(Some(0)), 2, Some("429")),
         (Mood::Away, 3, Some("503")),
         (Mood::Reset, 2, None),
         (Mood::NotFound, 2, Some("bucket \"b\" not found")),
         (Mood::Unauthorized, 2, Some("unauthorized access")),
+        (Mood::Failing(700), 7, None),
         (Mood::Small(700), 20, None),
     ] {
         {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     fault::{Fault, Result, Retry},
-    load::sink::Answer,
+    load::sink::{Answer, Verdicts},
 };
 
 #[derive(Deserialize)]
@@ -76,13 +76,17 @@ pub fn read(body: &[u8], documents: usize) -> Result<Answer> {
     if !bulk.errors {
         return Ok(Answer::all_taken());
     }
-    let (mut refused, mut later, mut fault) = (Vec::new(), Vec::new(), None);
+    let Verdicts { mut refused, mut later, mut unclear, mut fault } = Verdicts::default();
     for (at, Item { create }) in bulk.items.iter().enumerate() {
         match create.status {
             // There already: it was written before.
             200..=299 | 409 => {}
-            429 | 500..=599 => {
+            429 | 503 => {
                 later.push(at);
+                fault.get_or_insert_with(|| Fault::external(create.words()));
+            }
+            500..=599 => {
+                unclear.push((at, create.words()));
                 fault.get_or_insert_with(|| Fault::external(create.words()));
             }
             // No index, or one that is closed to writers: not the document's mistake, and somebody mends it.
@@ -97,7 +101,7 @@ pub fn read(body: &[u8], documents: usize) -> Result<Answer> {
             _ => refused.push((at, create.words())),
         }
     }
-    Ok(Answer::Taken { refused, later, fault })
+    Ok(Answer::Each(Verdicts { refused, later, unclear, fault }))
 }
 
 #[cfg(test)]
@@ -118,7 +122,7 @@ mod tests {
             item("mapper_parsing_exception", &long),
         ];
         let body = serde_json::json!({"errors": true, "items": items}).to_string();
-        let Answer::Taken { refused, later, fault } = read(body.as_bytes(), 5).unwrap() else { panic!() };
+        let Answer::Each(Verdicts { refused, later, fault, .. }) = read(body.as_bytes(), 5).unwrap() else { panic!() };
         assert_eq!((later, refused.iter().map(|(at, _)| *at).collect::<Vec<_>>()), (vec![0, 1, 2], vec![3, 4]));
         assert_eq!(fault.unwrap().message, "400: index_closed_exception: closed");
         assert!(refused[1].1.chars().count() == MOST_WORDS + 1 && refused[1].1.ends_with('…'), "{}", refused[1].1);
@@ -132,10 +136,12 @@ mod tests {
             {"create":{"_index":"u","_id":"3","status":400,"error":{"type":"mapper_parsing_exception","reason":"failed to parse"}}},
             {"create":{"_index":"u","_id":"4","status":429,"error":{"type":"es_rejected_execution_exception","reason":"busy"}}},
             {"create":{"_index":"u","_id":"5","status":503}},
-            {"create":{"_index":"u","_id":"6","status":403,"error":{"type":"cluster_block_exception","reason":"read-only"}}}]}"#;
-        let Answer::Taken { refused, later, fault } = read(body, 6).unwrap() else { panic!() };
+            {"create":{"_index":"u","_id":"6","status":403,"error":{"type":"cluster_block_exception","reason":"read-only"}}},
+            {"create":{"_index":"u","_id":"7","status":500,"error":{"type":"null_pointer_exception","reason":"oh"}}}]}"#;
+        let Answer::Each(Verdicts { refused, later, unclear, fault }) = read(body, 7).unwrap() else { panic!() };
         assert_eq!(refused, [(2, "400: mapper_parsing_exception: failed to parse".to_owned())]);
         assert_eq!(later, [3, 4, 5]);
+        assert_eq!(unclear, [(6, "500: null_pointer_exception: oh".to_owned())]);
         assert_eq!(fault.unwrap().message, "429: es_rejected_execution_exception: busy");
     }
 
@@ -143,7 +149,7 @@ mod tests {
     fn an_answer_that_is_none_says_nothing() {
         let fine = br#"{"errors":false,"items":[{"create":{"status":201}}]}"#;
         assert!(
-            matches!(read(fine, 1), Ok(Answer::Taken { refused, later, fault: None }) if refused.is_empty() && later.is_empty())
+            matches!(read(fine, 1), Ok(Answer::Each(verdicts)) if verdicts.is_all_taken() && verdicts.fault.is_none())
         );
         for (body, documents) in [(&fine[..], 2), (b"<html>", 1), (b"{}", 1), (br#"{"errors":true,"items":[{}]}"#, 1)] {
             assert!(read(body, documents).is_err(), "{}", String::from_utf8_lossy(body));

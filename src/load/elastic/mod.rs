@@ -5,11 +5,11 @@
 //! record's bus time, so that old ones can be dropped whole.
 //!
 //! What the server answers, by Elastic's "Bulk API" and by trial on OpenSearch 2.19.1: 200, with a status for
-//! each document in the order of the request. There 201 and 409 are done, 429 and 5xx are later, and so are 401,
-//! 403 and 404 (no such index, or one that takes no writes); all else is refused for good, in the server's words.
-//! A whole request is refused with 413 (too large), with 401, 403 or 404
-//! (which a person mends; nothing is dropped), or with 429 and 5xx (later). A whole 400 is a mistake in the
-//! request's form.
+//! each document in the order of the request. There 201 and 409 are done, 429 and 503 are later, and so are 401,
+//! 403 and 404 (no such index, or one that takes no writes); another 5xx is perhaps the document's fault; all else is
+//! refused for good, in the server's words. A whole request is refused with 413 (too large), with 401, 403 or 404
+//! (which a person mends; nothing is dropped), or with 429 and 503 (later). Other 5xx, 408, no answer or an endless one:
+//! perhaps an outage, perhaps a document that the server fails on. A whole 400 is a mistake in the request's form.
 
 mod answer;
 
@@ -122,18 +122,23 @@ impl Elastic {
             }
         }
         let body = body(rows.to_vec(), self.settings.gzip).await?;
-        let sent = request.headers(headers).body(body).send().await;
-        let mut response = sent.map_err(failed)?;
+        let mut response = match request.headers(headers).body(body).send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Answer::none(error)),
+        };
         let status = response.status();
         if status == StatusCode::OK {
             let mut text = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(failed)? {
-                text.extend_from_slice(&chunk);
+            loop {
+                match response.chunk().await {
+                    Ok(Some(chunk)) => text.extend_from_slice(&chunk),
+                    Ok(None) => return Ok(answer::read(&text, rows.len()).unwrap_or_else(Answer::Unclear)),
+                    Err(error) => return Ok(Answer::none(error)),
+                }
                 if text.len() > LARGEST {
-                    return Err(Fault::external("an answer of more than 64 MiB"));
+                    return Ok(Answer::Unclear(Fault::external("an answer of more than 64 MiB")));
                 }
             }
-            return answer::read(&text, rows.len());
         }
         let again = web::again(response.headers());
         // Another program's word, like a proxy's, says nothing of the documents.
@@ -148,15 +153,13 @@ impl Elastic {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Fault::user(format!("{text}: mend the password, the key or their rights")).retry(again)
             }
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Fault::external(text).retry(again),
-            status if status.is_server_error() => Fault::external(text).retry(again),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Fault::external(text).retry(again),
+            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+                return Ok(Answer::Unclear(Fault::external(text).retry(again)));
+            }
             _ => Fault::user(format!("{text}: is this its address?")).retry(again),
         })
     }
-}
-
-fn failed(error: reqwest::Error) -> Fault {
-    Fault::external(web::chain(&error.without_url()))
 }
 
 /// A document's `_id`: the topic's identity, the partition, the offset and the element.
@@ -209,11 +212,14 @@ impl Sink for Elastic {
 
     // Who asks is looked at before the body, which has to have something in it.
     async fn probe(&self) -> Result<()> {
-        self.ask(&[]).await.map(drop)
+        match self.ask(&[]).await? {
+            Answer::Later(fault) | Answer::Unclear(fault) => Err(fault),
+            _ => Ok(()),
+        }
     }
 
     async fn send(&self, rows: &[Bytes]) -> Answer {
-        self.ask(rows).await.unwrap_or_else(|fault| Answer::Later(fault.at(self.describe())))
+        self.ask(rows).await.unwrap_or_else(Answer::Later).of(&self.describe())
     }
 }
 

@@ -7,7 +7,8 @@
 //! What the server answers, by InfluxData's "API reference" and by trial on 1.8.10: 204 is done. 400 and 422:
 //! something cannot be taken; whether the rest was, differs between versions, and the text rarely says which it
 //! is. 413: too large. 401, 403, 404: the token, the rights or the bucket are not as they should be, which a
-//! person mends: nothing is dropped, and the token is read anew with each request. 408, 429, 5xx: later.
+//! person mends: nothing is dropped, and the token is read anew with each request. 429 and 503: later. Other
+//! 5xx, 408, no answer: perhaps an outage, perhaps something that the server fails on.
 
 pub mod line;
 mod time;
@@ -114,8 +115,10 @@ impl Influx {
 
     async fn ask(&self, rows: &[Bytes]) -> Result<Answer> {
         let (headers, body) = (self.headers().await?, body(rows.to_vec(), self.settings.gzip).await?);
-        let sent = self.client.post(self.url.clone()).headers(headers).body(body).send().await;
-        let response = sent.map_err(|error| Fault::external(web::chain(&error.without_url())))?;
+        let response = match self.client.post(self.url.clone()).headers(headers).body(body).send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Answer::none(error)),
+        };
         let status = response.status();
         if status == StatusCode::NO_CONTENT {
             return Ok(Answer::all_taken());
@@ -136,7 +139,10 @@ impl Influx {
             status if status.is_success() || status.is_redirection() => {
                 return Err(Fault::user(format!("{text}: InfluxDB answers 204, is this its address?")).retry(again));
             }
-            _ => return Err(Fault::external(text).retry(again)),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                return Err(Fault::external(text).retry(again));
+            }
+            _ => Answer::Unclear(Fault::external(text).retry(again)),
         })
     }
 }
@@ -159,10 +165,13 @@ impl Sink for Influx {
 
     // Who asks and the bucket are looked at before the lines, and a comment is none.
     async fn probe(&self) -> Result<()> {
-        self.ask(&[Bytes::from_static(b"# is it there?")]).await.map(drop)
+        match self.ask(&[Bytes::from_static(b"# is it there?")]).await? {
+            Answer::Later(fault) | Answer::Unclear(fault) => Err(fault),
+            _ => Ok(()),
+        }
     }
 
     async fn send(&self, rows: &[Bytes]) -> Answer {
-        self.ask(rows).await.unwrap_or_else(|fault| Answer::Later(fault.at(self.describe())))
+        self.ask(rows).await.unwrap_or_else(Answer::Later).of(&self.describe())
     }
 }
