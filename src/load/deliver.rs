@@ -388,7 +388,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_outage_refuses_nothing_however_long_it_is() {
-        const OUTAGE: u32 = 1_000;
+        const OUTAGE: u32 = 20_000;
         // With a sink that says that it is there, and with one that does not: nothing was ever taken.
         for is_there in [true, false] {
             let answer = move |nth: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| match rows {

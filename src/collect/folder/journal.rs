@@ -1,8 +1,11 @@
-//! What is known of files besides the tokens: which are done, and which are left alone.
+//! What is known of files besides the tokens: which are done, which are left alone, and which were begun.
 //!
 //! A file is done in this order: its events are durable; the journal says so, durably; it is deleted, renamed or
 //! moved; and the journal forgets it. Who dies in between finds it in the journal, and does it then, without reading
 //! it again. Who puts a file back that was done wants it read again.
+//!
+//! After a restart other files may come before the one that was being read, and from then on tokens tell of those. So
+//! where it stood then is noted before anything is read.
 
 use std::{
     fs::{self, File},
@@ -13,7 +16,7 @@ use std::{
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
-use super::{Done, FolderSettings, Identity, listing::Found};
+use super::{Done, FolderSettings, Identity, Stand, listing::Found};
 use crate::{
     disk,
     fault::{Fault, Kind, Result},
@@ -44,6 +47,9 @@ struct Pages {
     /// Files whose events are durable, and that are perhaps not done.
     done: Vec<Identity>,
     aside: Vec<Aside>,
+    /// Where earlier lives stood when they ended.
+    #[serde(default)]
+    begun: Vec<Stand>,
 }
 
 /// See the module's text.
@@ -68,7 +74,7 @@ impl Journal {
                 Fault::data(text).kind(Kind::Lost).at(path.display())
             })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Pages { format: FORMAT, done: Vec::new(), aside: Vec::new() }
+                Pages { format: FORMAT, done: Vec::new(), aside: Vec::new(), begun: Vec::new() }
             }
             Err(error) => return Err(Fault::io(path.display(), &error)),
         };
@@ -99,8 +105,21 @@ impl Journal {
     /// # Errors
     /// Those of the file system.
     pub fn leave(&mut self, aside: Aside) -> Result<()> {
-        self.pages.aside.push(aside);
+        if !self.pages.aside.contains(&aside) {
+            self.pages.aside.push(aside);
+        }
         self.store()
+    }
+
+    /// Where an earlier life stood in this file.
+    pub fn begun(&self, found: &Found) -> Option<&Stand> {
+        self.pages.begun.iter().find(|stand| found.is_file_of(&stand.file, &stand.identity))
+    }
+
+    /// An earlier life ended here; [`forget`](Self::forget) makes it durable.
+    pub fn begin(&mut self, at: Stand) {
+        self.pages.begun.retain(|stand| !stand.identity.is_file_of(&stand.file, &at.identity, &at.file));
+        self.pages.begun.push(at);
     }
 
     /// All events of these files are durable.
@@ -116,13 +135,16 @@ impl Journal {
         self.store()
     }
 
-    /// All files that were to be done are, and this is what the folder has: what is gone is forgotten.
+    /// All files that were to be done are but these, and this is what the folder has: what is gone is forgotten.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn forget(&mut self, there: &[Found]) -> Result<()> {
-        self.pages.done.clear();
-        self.pages.aside.retain(|aside| there.iter().any(|found| found.is_file_of(&aside.file, &aside.identity)));
+    pub fn forget(&mut self, undone: &[Found], there: &[Found]) -> Result<()> {
+        let is_there =
+            |file: &Path, identity: &Identity| there.iter().any(|found| found.is_file_of(file, identity));
+        self.pages.done.retain(|done| undone.iter().any(|found| found.identity == *done));
+        self.pages.aside.retain(|aside| is_there(&aside.file, &aside.identity));
+        self.pages.begun.retain(|stand| is_there(&stand.file, &stand.identity));
         self.store()
     }
 

@@ -10,11 +10,13 @@
 //! event's token is the identity of its file and the place behind it, so a restart goes on in the middle of a
 //! file; a name that comes again is another file. Files before the one of the token may be read and not done:
 //! those that the journal names are done then, and all others have so few events together
-//! ([`AHEAD_EVENTS`]) that the collector knows each by its id.
+//! ([`AHEAD_EVENTS`]) that the collector knows each by its id. Where an earlier life stood is in the journal too,
+//! since files that came meanwhile may be read before the one of its token.
 //!
 //! *A file that changes after it was taken* is an error that names it. What was taken of it is taken, what is on
 //! disk stays there, and it is left alone from then on, whatever becomes of it: a person puts the rest into a file
-//! of its own. All others go on.
+//! of its own. *A file that can be neither renamed nor moved nor deleted* is named too, and tried again each minute; it
+//! stays in the journal, and is not read again. All others go on.
 
 mod flume;
 mod journal;

@@ -161,15 +161,19 @@ impl Reading {
     }
 }
 
+/// Whether a file of this name is unpacked.
+pub(super) fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "gz")
+}
+
 /// Opens a file and stands there.
 fn reader_at(path: &Path, stand: &Stand) -> Result<Box<dyn BufRead + Send>> {
     let io = |error: io::Error| Fault::io(path.display(), &error);
     let file = File::open(path).map_err(io)?;
     // No more than it had when it was taken: what is written to it since makes it another file.
     let file = BufReader::with_capacity(BUFFER, file.take(stand.identity.size));
-    let is_packed = path.extension().is_some_and(|extension| extension == "gz");
     let mut reader: Box<dyn BufRead + Send> =
-        if is_packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))) } else { Box::new(file) };
+        if is_packed(path) { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))) } else { Box::new(file) };
     let at = stand.at;
     let skipped = io::copy(&mut reader.by_ref().take(at), &mut io::sink());
     let skipped = skipped.map_err(|error| broken(path, 0, &error))?;
@@ -191,7 +195,7 @@ fn broken(path: &Path, at: u64, error: &io::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::folder::{Done, Order};
+    use crate::collect::folder::tests;
 
     /// Gives some bytes and then an error, and then says that this is the end.
     struct Failing(Vec<u8>, Option<io::Error>);
@@ -214,18 +218,7 @@ mod tests {
     fn a_disk_that_fails_for_a_moment_costs_no_byte_and_is_not_the_end() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "one\ntwo and more\nthree\n").unwrap();
-        let settings = FolderSettings {
-            path: folder.path().to_owned(),
-            sub_folders: false,
-            include: None,
-            ignore: None,
-            order: Order::Oldest,
-            record: RecordOf::Line,
-            done: Done::Delete,
-            settle: std::time::Duration::ZERO,
-            look: std::time::Duration::ZERO,
-            max_event: 1_000,
-        };
+        let settings = tests::settings(folder.path());
         let identity = Identity::of(&std::fs::metadata(folder.path().join("a")).unwrap());
         let mut reading = Reading::open(&settings, &Found { file: "a".into(), identity }, 0).unwrap();
         let fails = |text: &str| -> Box<dyn BufRead + Send> {

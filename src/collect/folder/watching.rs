@@ -64,7 +64,7 @@ enum What {
 
 /// What came of a piece of work.
 enum Worked {
-    Opened(Result<()>),
+    Opened(Result<Vec<Fault>>),
     Stepped(Result<Step>),
     /// These were to be done.
     Done(Vec<Waiting>, Result<Vec<Fault>>),
@@ -111,7 +111,7 @@ impl Folder {
             let (settings, spool) = (self.settings.clone(), self.spool.clone());
             let (clock, token) = (self.around.clock.clone(), self.token.clone());
             self.working = Some(spawn_blocking(move || match Worker::open(settings, &spool, clock, &token) {
-                Ok(worker) => (Some(worker), Worked::Opened(Ok(()))),
+                Ok((worker, told)) => (Some(worker), Worked::Opened(Ok(told))),
                 Err(fault) => (None, Worked::Opened(Err(fault))),
             }));
             return;
@@ -149,8 +149,7 @@ impl Folder {
     /// What came of it, and whether there was something to do.
     fn worked(&mut self, worked: Worked) -> Result<bool> {
         match worked {
-            Worked::Opened(Ok(())) => self.failures = 0,
-            Worked::Done(_, Ok(told)) => {
+            Worked::Opened(Ok(told)) | Worked::Done(_, Ok(told)) => {
                 self.failures = 0;
                 told.into_iter().for_each(|fault| self.tell(fault));
             }
@@ -188,6 +187,7 @@ impl Folder {
                 self.ready.push_back(Received::OversizedVoid);
                 self.wait_for(self.since, What::Leave(aside));
             }
+            Step::Tell(faults) => faults.into_iter().for_each(|fault| self.tell(fault)),
             Step::Nothing => return false,
         }
         true

@@ -15,7 +15,7 @@ use super::{
     flume::{self, Tracked},
     journal::{Aside, Journal, finish},
     listing::{Found, list},
-    reading::{Piece, Reading},
+    reading::{Piece, Reading, is_packed},
 };
 use crate::{
     collect::source::RawEvent,
@@ -27,6 +27,12 @@ use crate::{
 /// Events handed out in one go at most, and their bytes.
 const MAX_EVENTS: usize = 500;
 const MAX_BYTES: usize = 1 << 20;
+
+/// So many files may withstand being done before the folder stands still.
+const MOST_UNDONE: usize = 256;
+
+/// How often these are tried again, in milliseconds.
+const AGAIN: Millis = 60_000;
 
 /// What a step came to.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ pub(super) enum Step {
     Read(Found, u64),
     /// A file is to be left alone once what was handed out of it is durable.
     Leave(Aside),
+    /// Something is to be told of files.
+    Tell(Vec<Fault>),
     /// There is nothing to read.
     Nothing,
 }
@@ -55,8 +63,11 @@ pub(super) struct Worker {
     resume: Option<Stand>,
     tracked: Option<Tracked>,
     reading: Option<Reading>,
-    /// Files that are read and not done.
-    read: Vec<Found>,
+    /// Files that are read and not done, and how far.
+    read: Vec<Stand>,
+    /// Those of them that withstood it, and when they are tried again.
+    undone: Vec<Found>,
+    again_at: Millis,
     /// What the last look found, last first.
     ahead: Vec<Found>,
     /// Files whose names are no text: each is told once.
@@ -64,12 +75,17 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Opens the folder and the journal; finishes what an earlier life has left.
+    /// Opens the folder and the journal; finishes what an earlier life has left. Answers also with what to tell of that.
     ///
     /// # Errors
     /// `User`: the folder cannot be used as it is meant; those of the file system.
-    pub fn open(settings: Arc<FolderSettings>, spool: &Path, clock: Arc<dyn Clock>, token: &[u8]) -> Result<Self> {
-        let journal = Journal::open(spool)?;
+    pub fn open(
+        settings: Arc<FolderSettings>,
+        spool: &Path,
+        clock: Arc<dyn Clock>,
+        token: &[u8],
+    ) -> Result<(Self, Vec<Fault>)> {
+        let mut journal = Journal::open(spool)?;
         if let Done::Move(folder) = &settings.done {
             one_file_system(&settings.path, folder)?;
         }
@@ -81,16 +97,31 @@ impl Worker {
             tracing::info!(file = %target.display(), at, "a Flume agent has read so far in this file: it is gone on with from there");
         }
         let resume = Stand::parse(token);
-        let (reading, read, ahead, nameless) = (None, Vec::new(), Vec::new(), BTreeSet::new());
-        let mut worker = Self { settings, clock, journal, resume, tracked, reading, read, ahead, nameless };
-        for found in worker.look(Millis::MAX)? {
-            if worker.journal.is_done(&found.identity) {
-                worker.finish(&found)?;
+        if let Some(stand) = &resume {
+            journal.begin(stand.clone());
+        }
+        let mut worker = Self {
+            again_at: clock.now() + AGAIN,
+            settings,
+            clock,
+            journal,
+            resume,
+            tracked,
+            reading: None,
+            read: Vec::new(),
+            undone: Vec::new(),
+            ahead: Vec::new(),
+            nameless: BTreeSet::new(),
+        };
+        let mut told = Vec::new();
+        for Found { file, identity } in worker.look(Millis::MAX)? {
+            if worker.journal.is_done(&identity) {
+                worker.read.push(Stand { file: file.clone(), identity, at: identity.size });
+                told.extend(worker.done_one(&Found { file, identity })?);
             }
         }
-        let there = worker.look(Millis::MAX)?;
-        worker.journal.forget(&there)?;
-        Ok(worker)
+        worker.forget()?;
+        Ok((worker, told))
     }
 
     fn look(&mut self, now: Millis) -> Result<Vec<Found>> {
@@ -107,15 +138,19 @@ impl Worker {
     /// # Errors
     /// Those of the file system: the same again.
     pub fn step(&mut self) -> Result<Step> {
+        if !self.undone.is_empty() && self.clock.now() >= self.again_at {
+            let told = self.try_again()?;
+            if !told.is_empty() {
+                return Ok(Step::Tell(told));
+            }
+        }
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
             None => match self.next_file()? {
                 Some(found) => match self.begin(&found) {
                     Ok(reading) => reading,
                     Err(fault) if fault.domain == Domain::Data => {
-                        let resumed =
-                            self.resume.as_ref().filter(|stand| found.is_file_of(&stand.file, &stand.identity));
-                        let taken = resumed.map_or(0, |stand| stand.at);
+                        let taken = self.begun(&found).map_or(0, |stand| stand.at);
                         return Ok(self.leave(&found.file, found.identity, taken, &fault));
                     }
                     // It is still the next one.
@@ -194,15 +229,21 @@ impl Worker {
         }
     }
 
+    /// Where an earlier life stood in this file.
+    fn begun(&self, found: &Found) -> Option<&Stand> {
+        let last = self.resume.as_ref().filter(|stand| found.is_file_of(&stand.file, &stand.identity));
+        last.or_else(|| self.journal.begun(found))
+    }
+
     fn begin(&mut self, found: &Found) -> Result<Reading> {
         let path = self.settings.path.join(&found.file);
-        let at = match &self.resume {
+        let at = match self.begun(found) {
             Some(stand) if stand.identity == found.identity => stand.at,
-            Some(stand) if found.is_file_of(&stand.file, &stand.identity) => {
+            Some(stand) => {
                 let text = format!("{}: {}", path.display(), changed(stand.identity, Some(found.identity), true));
                 return Err(Fault::data(text));
             }
-            _ => match &self.tracked {
+            None => match &self.tracked {
                 Some(tracked) if tracked.target == path && found.identity.changed <= tracked.written => tracked.at,
                 _ => 0,
             },
@@ -222,7 +263,7 @@ impl Worker {
         };
         let Stand { file, identity, at } = reading.stand.clone();
         if present == Some(identity) {
-            self.read.push(Found { file: file.clone(), identity });
+            self.read.push(reading.stand);
             return Ok(Step::Read(Found { file, identity }, reading.events));
         }
         let is_same = present.is_some_and(|present| present.is_file_of(&file, &identity, &file));
@@ -231,7 +272,7 @@ impl Worker {
     }
 
     fn leave(&mut self, file: &Path, identity: Identity, taken: u64, why: &Fault) -> Step {
-        self.read.push(Found { file: file.to_owned(), identity });
+        self.read.push(Stand { file: file.to_owned(), identity, at: taken });
         Step::Leave(Aside { file: file.to_owned(), identity, taken, why: why.message.clone() })
     }
 
@@ -242,63 +283,118 @@ impl Worker {
     pub fn leave_alone(&mut self, aside: Aside) -> Result<Fault> {
         let path = self.settings.path.join(&aside.file);
         let (shown, taken, why) = (path.display(), aside.taken, aside.why.clone());
+        let (unpacked, rest) = match is_packed(&path) {
+            true => (", unpacked,", format!("zcat {shown} | tail -c +{}", taken + 1)),
+            false => ("", format!("tail -c +{} {shown}", taken + 1)),
+        };
         let text = format!(
-            "{why}: it is left alone from now on; {taken} bytes of it are taken (unpacked, if it is packed). Put the rest \
-             into a file of its own, like: tail -c +{} {shown} > {shown}.rest",
-            taken + 1
+            "{why}: it is left alone from now on; {taken} bytes of it{unpacked} are taken. Put the rest into a file of its \
+             own, like: {rest} > {shown}.rest"
         );
         self.journal.leave(aside)?;
         Ok(Fault::data(text))
     }
 
     /// All events of these files are durable. Answers with what to tell of those that are not what they were when
-    /// they were read to their ends.
+    /// they were read to their ends, or withstand being done.
     ///
     /// # Errors
-    /// Those of the file system: the same again.
+    /// Those of the file system, and too many files that withstand: the same again.
     pub fn done(&mut self, files: &[Found]) -> Result<Vec<Fault>> {
+        let mut told = Vec::new();
+        if self.undone.len() >= MOST_UNDONE {
+            told = self.try_again()?;
+        }
+        if let Some(found) = self.undone.first().filter(|_| self.undone.len() >= MOST_UNDONE) {
+            let path = self.settings.path.join(&found.file);
+            let text = format!("this file and {} others can be neither renamed nor moved nor deleted", MOST_UNDONE - 1);
+            return Err(Fault::user(text).at(path.display()));
+        }
         let identities: Vec<_> = files.iter().map(|found| found.identity).collect();
         self.journal.note_done(&identities)?;
-        let mut told = Vec::new();
         for found in files {
             told.extend(self.done_one(found)?);
         }
-        let there = self.look(Millis::MAX)?;
-        self.journal.forget(&there)?;
-        self.read.retain(|read| !identities.contains(&read.identity));
+        self.forget()?;
+        self.read.retain(|read| {
+            !identities.contains(&read.identity) || self.undone.iter().any(|found| found.identity == read.identity)
+        });
         Ok(told)
     }
 
+    /// Tries again with those that withstood.
+    fn try_again(&mut self) -> Result<Vec<Fault>> {
+        let mut told = Vec::new();
+        for found in self.undone.clone() {
+            told.extend(self.done_one(&found)?);
+        }
+        self.forget()?;
+        self.again_at = self.clock.now() + AGAIN;
+        Ok(told)
+    }
+
+    fn forget(&mut self) -> Result<()> {
+        let there = self.look(Millis::MAX)?;
+        self.journal.forget(&self.undone, &there)
+    }
+
+    /// Has a file done. One that withstands is told once, and tried again.
     fn done_one(&mut self, found: &Found) -> Result<Option<Fault>> {
         let path = self.settings.path.join(&found.file);
-        let present = match fs::metadata(&path) {
-            Ok(about) => Identity::of(&about),
-            // Done before this process was killed, or taken away: its events are durable.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Fault::io(path.display(), &error)),
+        let done = match fs::metadata(&path) {
+            Ok(about) if Identity::of(&about) == found.identity => finish(&self.settings, &found.file).map(|()| true),
+            Ok(about) => {
+                self.undone.retain(|undone| undone != found);
+                return self.was_changed(found, Identity::of(&about));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let there = self.look(Millis::MAX)?;
+                if let Some(renamed) = there.into_iter().find(|other| other.identity == found.identity) {
+                    self.undone.retain(|undone| undone != found);
+                    return self.done_one(&renamed);
+                }
+                // Done before this process was killed, or taken away: its events are durable.
+                Ok(false)
+            }
+            Err(error) => Err(Fault::io(path.display(), &error)),
         };
-        if present == found.identity {
-            self.finish(found)?;
-            tracing::info!(file = %path.display(), "read to its end");
-            return Ok(None);
+        let was_undone = self.undone.contains(found);
+        match done {
+            Err(mut fault) => {
+                if was_undone {
+                    return Ok(None);
+                }
+                self.undone.push(found.clone());
+                fault.message.push_str(
+                    "; all of it is taken and it is not read again: it stays as it is until that is mended, and is tried \
+                     again each minute",
+                );
+                Ok(Some(fault))
+            }
+            Ok(is_now) => {
+                self.undone.retain(|undone| undone != found);
+                if is_now {
+                    tracing::info!(file = %path.display(), "read to its end");
+                }
+                if let Some(tracked) = self.tracked.take_if(|tracked| is_now && tracked.target == path) {
+                    // As the agent does; who has taken that away meanwhile was as right.
+                    let _ = fs::remove_file(tracked.meta);
+                }
+                Ok(None)
+            }
         }
-        if !present.is_file_of(&found.file, &found.identity, &found.file) {
+    }
+
+    /// It is not any more what was read.
+    fn was_changed(&mut self, Found { file, identity }: &Found, present: Identity) -> Result<Option<Fault>> {
+        let path = self.settings.path.join(file);
+        if !present.is_file_of(file, identity, file) {
             tracing::warn!(file = %path.display(), "another file of this name came before the one that is read was done: it is read, too");
             return Ok(None);
         }
-        let why = format!("{}: {}", path.display(), changed(found.identity, Some(present), true));
-        let (file, identity) = (found.file.clone(), found.identity);
-        self.leave_alone(Aside { file, identity, taken: identity.size, why }).map(Some)
-    }
-
-    fn finish(&mut self, found: &Found) -> Result<()> {
-        finish(&self.settings, &found.file)?;
-        let path = self.settings.path.join(&found.file);
-        if let Some(tracked) = self.tracked.take_if(|tracked| tracked.target == path) {
-            // As the agent does; who has taken that away meanwhile was as right.
-            let _ = fs::remove_file(tracked.meta);
-        }
-        Ok(())
+        let taken = self.read.iter().find(|read| read.identity == *identity).map_or(identity.size, |read| read.at);
+        let why = format!("{}: {}", path.display(), changed(*identity, Some(present), true));
+        self.leave_alone(Aside { file: file.clone(), identity: *identity, taken, why }).map(Some)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A folder as a source, with a collector that says when what is durable.
 
+mod undone;
+
 use std::{
     fs::{self, File},
     io::Write,
@@ -14,7 +16,7 @@ use super::*;
 use crate::{
     collect::source::{Around, RawEvent, Received, Resume, Source},
     fault::{Domain, Fault},
-    model::{Millis, SystemClock},
+    model::{Clock, Millis, SystemClock},
 };
 
 /// A folder, a spool's folder, and what became durable.
@@ -22,6 +24,7 @@ struct Place {
     folder: TempDir,
     spool: TempDir,
     settings: FolderSettings,
+    clock: Arc<dyn Clock>,
 }
 
 /// One life of a source.
@@ -32,22 +35,27 @@ struct Life {
     faults: Vec<Fault>,
 }
 
+/// A folder whose lines are read as soon as they are there.
+pub(super) fn settings(path: &Path) -> FolderSettings {
+    FolderSettings {
+        path: path.to_owned(),
+        sub_folders: false,
+        include: None,
+        ignore: None,
+        order: Order::Oldest,
+        record: RecordOf::Line,
+        done: Done::Rename(".COMPLETED".to_owned()),
+        settle: Duration::ZERO,
+        look: Duration::from_millis(2),
+        max_event: 1_000,
+    }
+}
+
 impl Place {
     fn new() -> Self {
         let (folder, spool) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let settings = FolderSettings {
-            path: folder.path().to_owned(),
-            sub_folders: false,
-            include: None,
-            ignore: None,
-            order: Order::Oldest,
-            record: RecordOf::Line,
-            done: Done::Rename(".COMPLETED".to_owned()),
-            settle: Duration::ZERO,
-            look: Duration::from_millis(2),
-            max_event: 1_000,
-        };
-        Self { folder, spool, settings }
+        let settings = settings(folder.path());
+        Self { folder, spool, settings, clock: Arc::new(SystemClock) }
     }
 
     /// Puts a file there, changed so many seconds after 2015.
@@ -81,7 +89,7 @@ impl Place {
     fn live(&self, token: &[u8]) -> Life {
         let (durable, told) = watch::channel(0);
         let resume = Resume { token: Bytes::copy_from_slice(token), ..Resume::default() };
-        let around = Around { clock: Arc::new(SystemClock), durable: told };
+        let around = Around { clock: self.clock.clone(), durable: told };
         let source = Folder::new(&self.settings, self.spool.path(), &resume, around);
         Life { source, durable, taken: Vec::new(), faults: Vec::new() }
     }
@@ -172,6 +180,37 @@ async fn a_restart_goes_on_in_the_middle_and_repeats_only_what_is_known() {
         "known by their tokens"
     );
     assert_eq!(place.names(), ["a.COMPLETED", "b.COMPLETED"]);
+}
+
+#[tokio::test]
+async fn a_file_that_was_begun_is_gone_on_with_whatever_comes_before_it_and_however_often() {
+    let mut place = Place::new();
+    place.settings.order = Order::Youngest;
+    place.put("old", "o1\no2\no3\no4\n", 0);
+    let mut first = place.live(b"");
+    first.take().await;
+    // Each life dies, with all before this durable, and each time a file has come that is read first.
+    place.put("new", "n1\nn2\nn3\n", 1);
+    let mut second = place.live(&first.token("o2"));
+    second.take().await;
+    assert_eq!(second.texts(), ["n1", "n2", "n3", "o3", "o4"]);
+    place.put("newest", "N1\nN2\n", 2);
+    let mut third = place.live(&second.token("n1"));
+    third.take().await;
+    assert_eq!(third.texts(), ["N1", "N2", "n2", "n3"], "what was begun is done before another is read");
+    let mut fourth = place.live(&third.token("N1"));
+    fourth.take_durably().await;
+    assert_eq!(fourth.texts(), ["N2", "n2", "n3", "o3", "o4"]);
+    assert_eq!(place.names(), ["new.COMPLETED", "newest.COMPLETED", "old.COMPLETED"]);
+    // Put back, they are read from their beginnings.
+    fs::rename(place.folder.path().join("old.COMPLETED"), place.folder.path().join("back")).unwrap();
+    let mut last = place.live(&fourth.token("o4"));
+    place.put("b", "b1\n", 9);
+    last.take_durably().await;
+    let mut after = place.live(&last.token("b1"));
+    fs::rename(place.folder.path().join("back.COMPLETED"), place.folder.path().join("again")).unwrap();
+    after.take_durably().await;
+    assert_eq!((last.texts(), after.texts()[..1].to_vec()), (vec!["b1".to_owned()], vec!["o1".to_owned()]));
 }
 
 #[tokio::test]
@@ -401,7 +440,7 @@ async fn a_line_above_the_bound_comes_in_parts_and_the_next_one_is_a_line() {
 async fn a_file_that_is_being_written_is_left_until_it_settles() {
     let mut place = Place::new();
     place.settings.settle = Duration::from_secs(3_600);
-    let now = u64::try_from(crate::model::Clock::now(&SystemClock) / 1_000).unwrap() - 1_442_000_000;
+    let now = u64::try_from(Clock::now(&SystemClock) / 1_000).unwrap() - 1_442_000_000;
     place.put("new", "no\n", now);
     place.put("old", "old\n", now - 4_000);
     // Of another machine, whose clock is ahead.
