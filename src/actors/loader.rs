@@ -105,6 +105,7 @@ impl Loader {
             settings: self.parts.settings.clone(),
             bus: self.parts.bus.clone(),
             sink: self.parts.sink.clone(),
+            clock: self.parts.clock.clone(),
             progress: Arc::new({
                 let life = life.clone();
                 move || life.progress()

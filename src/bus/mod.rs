@@ -27,7 +27,7 @@ pub(crate) mod contract;
 #[cfg(test)]
 pub mod model;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub use start::Start;
 
@@ -55,6 +55,27 @@ pub enum Cleanup {
     Compact,
 }
 
+impl Cleanup {
+    /// The age at which records may go; `None` if none is too old.
+    pub fn age(&self) -> Option<Millis> {
+        let Self::Delete { retention_ms, .. } = self else { return None };
+        *retention_ms
+    }
+}
+
+impl fmt::Display for Cleanup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Delete { retention_ms, retention_bytes } = self else {
+            return f.write_str("only the last record of each key kept");
+        };
+        match retention_ms {
+            Some(millis) => write!(f, "records kept for {} s", millis / 1_000)?,
+            None => f.write_str("records kept for ever")?,
+        }
+        retention_bytes.map_or(Ok(()), |bytes| write!(f, ", and {bytes} bytes of a partition at most"))
+    }
+}
+
 /// A topic as it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
@@ -62,7 +83,7 @@ pub struct TopicSpec {
     pub name: TopicName,
     /// Number of partitions, at least 1. A topic that exists with another number is refused.
     pub num_partitions: u32,
-    /// How it forgets. Not changed on a topic that exists.
+    /// How it forgets. Of a topic that exists the embedded bus changes how much is kept; Kafka's brokers are not told.
     pub cleanup: Cleanup,
 }
 
@@ -113,7 +134,7 @@ pub trait Bus: Send + Sync {
     /// Creates the topic if it is not there and says what stands there now.
     ///
     /// # Errors
-    /// `User` if it exists with another number of partitions or another way to forget.
+    /// `User` if it exists with another number of partitions, or compacts and should not, or the other way round.
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo>;
 
     /// The topic of this name as it is now, if there is one.

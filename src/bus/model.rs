@@ -115,10 +115,12 @@ impl Topics {
     /// See [`Bus::ensure_topic`](super::Bus::ensure_topic).
     pub fn ensure(&mut self, op: u64, spec: &TopicSpec) -> Result<TopicInfo> {
         if let Some(at) = self.find(&spec.name) {
-            let topic = &self.topics[at];
-            if topic.info.num_partitions != spec.num_partitions || topic.cleanup != spec.cleanup {
+            let topic = &mut self.topics[at];
+            let is_compact = |cleanup| cleanup == Cleanup::Compact;
+            if topic.info.num_partitions != spec.num_partitions || is_compact(topic.cleanup) != is_compact(spec.cleanup) {
                 return Err(Fault::user(format!("topic {} exists and is different: {:?}", spec.name, topic.info)));
             }
+            topic.cleanup = spec.cleanup;
             return Ok(topic.info.clone());
         }
         if spec.num_partitions == 0 {

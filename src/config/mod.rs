@@ -217,7 +217,8 @@ pub fn environment(name: &str) -> Option<String> {
 /// As [`environment`], for commands that look at what lies on disk and connect to nothing: no source
 /// has to be told who asks.
 pub fn looking(name: &str) -> Option<String> {
-    environment(name).or_else(|| (name == "HOWDAH_CONTACT").then(|| "nobody@localhost".to_owned()))
+    let nobody = || (name == "HOWDAH_CONTACT").then(|| "nobody@localhost".to_owned());
+    environment(name).filter(|value| name != "HOWDAH_CONTACT" || !value.trim().is_empty()).or_else(nobody)
 }
 
 /// A file's bytes, or why there are none.
@@ -278,14 +279,15 @@ fn meant(file: keys::File, notices: Vec<String>) -> Option<Pipeline> {
         })
     };
     let is_on = |stage: &keys::Stage| !matches!(stage.role, keys::Role::Loader { is_off: true, .. });
-    let stages: Vec<_> = file.stages.into_iter().filter(is_on).map(stage).collect::<Option<_>>()?;
-    for stage in &stages {
-        if let StageKind::Loader(settings) = &stage.kind {
-            let read = topics.iter().find(|spec| spec.name == settings.topic);
-            let num_partitions = read.map_or(1, |spec| spec.num_partitions);
-            topics.extend(
-                settings.horizon.map(|horizon| load::state::keys_spec(&id, &stage.id, num_partitions, horizon)),
-            );
+    let mut stages: Vec<_> = file.stages.into_iter().filter(is_on).map(stage).collect::<Option<_>>()?;
+    for stage in &mut stages {
+        if let StageKind::Loader(settings) = &mut stage.kind
+            && let Some(horizon) = settings.horizon
+            && let Some(read) = topics.iter().find(|spec| spec.name == settings.topic)
+        {
+            let keys = load::state::keys_spec(&id, &stage.id, read, horizon);
+            settings.keys_kept = keys.cleanup.age();
+            topics.push(keys);
         }
     }
     if stages.iter().any(|stage| matches!(stage.kind, StageKind::Loader(_))) {

@@ -161,17 +161,19 @@ fn payload(sim: &Sim, serial: &mut u32) -> Payload {
 fn history(seed: u64) -> Result<(), String> {
     let mut sim = Sim::new(seed);
     let world = sim.world().clone();
-    let topic = world.topic(&spec("t", Cleanup::Delete { retention_ms: None, retention_bytes: None }));
+    let read = spec("t", Cleanup::Delete { retention_ms: None, retention_bytes: None });
+    let topic = world.topic(&read);
     world.topic(&spec("t.dead_letters", Cleanup::Delete { retention_ms: None, retention_bytes: None }));
     world.topic(&state::positions_spec());
     let settings = Arc::new(testing::settings());
-    world.topic(&state::keys_spec(&"p".into(), &"load".into(), 1, settings.horizon.unwrap()));
+    world.topic(&state::keys_spec(&"p".into(), &"load".into(), &read, settings.horizon.unwrap()));
     let held = Arc::new(Mutex::new(Held::default()));
     let parts = |sim: &Sim, owner: Owner| Parts {
         actor: crate::model::ActorId { pipeline: "p".into(), stage: "load".into(), replica: 0 },
         settings: settings.clone(),
         bus: sim.bus(owner),
         sink: Arc::new(Model { held: held.clone(), pause: sim.pause() }),
+        clock: Arc::new(world.clock()),
         progress: Arc::new(|| ()),
     };
     let torn = if sim.one_in(2) { 0.7 } else { 0.0 };

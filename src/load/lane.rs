@@ -15,7 +15,7 @@ use super::{
     deliver::{Around, Refused, deliver},
     keys::{Keys, Verdict, Winner},
     sink::{Place, Sink, Written},
-    state::{FORMAT, Owner, Position},
+    state::{self, FORMAT, Owner, Position, Restored},
     transform::{Made, Row, Transform},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     },
     failpoint::cross,
     fault::{Fault, Kind, Result},
-    model::{ActorId, Batch, Fingerprint, Hole, Millis, Offset, Partition, Record, Why},
+    model::{ActorId, Batch, Clock, Fingerprint, Hole, Millis, Offset, Partition, Record, Why},
     vitals::Moments,
 };
 
@@ -43,6 +43,8 @@ pub struct Parts {
     pub bus: SharedBus,
     /// Where rows go.
     pub sink: Arc<dyn Sink>,
+    /// Wall time, to tell what is gone from the bus.
+    pub clock: Arc<dyn Clock>,
     /// Told of each step of what may take long.
     pub progress: Arc<dyn Fn() + Send + Sync>,
 }
@@ -94,6 +96,8 @@ pub struct Lane {
     /// Where the load begins.
     from: Offset,
     next: Offset,
+    /// The bus time of the last record that was taken, if one was.
+    time: Option<Millis>,
     keys: Option<Keys>,
     loaded: Loaded,
     rows: Vec<Candidate>,
@@ -129,7 +133,7 @@ impl Lane {
             let text = format!("{actor} stands at {name}-{partition}@{next}, and the bus ends at {high}");
             return Err(Fault::data(format!("{text}: the bus has lost records or was replaced")).kind(Kind::Lost));
         }
-        let is_new = position.is_none();
+        let (is_new, time) = (position.is_none(), position.as_ref().and_then(|position| position.time));
         if let Some(Position { letter: Some(letter), from, .. }) = &position
             && !owner.has_letter(bus, letter).await?
         {
@@ -139,7 +143,16 @@ impl Lane {
             None => None,
             Some(horizon) => {
                 let won = position.as_ref().and_then(|position| position.won);
-                let (keys, is_whole) = owner.keys(bus, horizon, won, &*parts.progress).await?;
+                let Restored { keys, is_whole, has_forgotten } = owner.keys(bus, horizon, won, &*parts.progress).await?;
+                let (now, kept) = (parts.clock.now(), parts.settings.keys_kept);
+                let gone = time.zip(kept).filter(|_| has_forgotten);
+                if let Some(late_ms) = gone.and_then(|(at, kept)| state::late(at, horizon, kept, now)) {
+                    tracing::error!(
+                        actor = %parts.actor, partition, late_ms,
+                        "this loader is further behind than its topic keeps records, and keys that count are gone: rows \
+                         whose keys were won then may be loaded once more"
+                    );
+                }
                 if let Some(position) = position.filter(|_| !is_whole) {
                     next = next.min(position.from);
                 }
@@ -153,6 +166,7 @@ impl Lane {
             producer,
             from: next,
             next,
+            time,
             keys,
             loaded: Loaded::default(),
             rows: Vec::new(),
@@ -205,6 +219,7 @@ impl Lane {
             }
         }
         for record in &batch.records {
+            self.time = Some(record.time);
             self.loaded.records += 1;
             self.loaded.moments.push(record.time);
             let Some(value) = &record.value else { continue };
@@ -374,7 +389,7 @@ impl Lane {
         let last = self.won.last().map(|(_, winner)| (winner.offset, winner.element));
         let letters = self.buried.letters(&self.owner);
         let letter = letters.last().map(|letter| letter.coordinate.clone());
-        let position = Position { format: FORMAT, next: self.next, from: self.from, won: last, letter };
+        let position = Position { format: FORMAT, next: self.next, from: self.from, won: last, letter, time: self.time };
         let Owner { topic, partition, actor } = &self.owner;
         let letters = letters.into_iter().map(|letter| letter.outgoing(&topic.name, actor));
         let won = self.won.drain(..).map(|(key, winner)| self.owner.store_key(&key, winner));

@@ -38,7 +38,7 @@ use self::{elastic::Elastic, influx::Influx, keys::Horizon, sink::Sink};
 use crate::{
     bus::Start,
     fault::Result,
-    model::{TopicName, without_secrets},
+    model::{Millis, TopicName, without_secrets},
 };
 
 /// What a loader is told.
@@ -50,6 +50,8 @@ pub struct Settings {
     pub transform: transform::Settings,
     /// For how long a key is known, if rows have one.
     pub horizon: Option<Horizon>,
+    /// When keys may be gone from the bus, by its time, in milliseconds; `None` is never.
+    pub keys_kept: Option<Millis>,
     /// Where the rows go.
     pub sink: SinkSettings,
     /// Rows in one request at most …

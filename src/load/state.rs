@@ -2,8 +2,10 @@
 //!
 //! Positions lie in a compacted topic ([`POSITIONS_TOPIC`]), keyed by actor's stage, topic identity and
 //! partition. Won keys lie in a topic of the stage's own ([`keys_topic`]), with as many partitions as the topic
-//! that is read: a key is written once for each time it is won, so age alone bounds the topic, by the horizon and
-//! a day.
+//! that is read: a key is written once for each time it is won, so age alone bounds the topic. A record may be read
+//! when it is as old as the topic keeps it, and a key counts that is older by the horizon: both together, and a day.
+//! A loader that reads records from the archive, long after the topic has lost them, may find keys gone that count;
+//! it says so.
 //!
 //! Both are written in one transaction, with the dead letters. Where that is torn all the same (a broker may lose
 //! the half of one), the position says which key was won last, and which letter was written: if one is not there,
@@ -32,7 +34,7 @@ const KEY_FORMAT: u8 = 1;
 /// Bytes of a won key's value: format, offset, element, time.
 const KEY_LEN: usize = 1 + 8 + 4 + 8;
 
-/// Keys are kept on the bus for so much longer than their horizon.
+/// Keys are kept on the bus for so much longer than they count.
 const SLACK_MS: Millis = 24 * 3_600_000;
 
 /// Where a lane stands: the value of a record in [`POSITIONS_TOPIC`].
@@ -48,6 +50,9 @@ pub struct Position {
     pub won: Option<(Offset, u32)>,
     /// The coordinate of the last load's last dead letter.
     pub letter: Option<String>,
+    /// The bus time of the last record that was loaded.
+    #[serde(default)]
+    pub time: Option<Millis>,
 }
 
 /// The topic of the keys that a stage's rows have won.
@@ -60,12 +65,12 @@ pub fn positions_spec() -> TopicSpec {
     TopicSpec { name: POSITIONS_TOPIC.into(), num_partitions: 1, cleanup: Cleanup::Compact }
 }
 
-/// The topic of the keys that a stage's rows have won, as it is wanted; `num_partitions` are those of the topic
-/// that is read.
-pub fn keys_spec(pipeline: &PipelineId, stage: &StageId, num_partitions: u32, horizon: Horizon) -> TopicSpec {
+/// The topic of the keys that a stage's rows have won, as it is wanted, beside the topic that is read.
+pub fn keys_spec(pipeline: &PipelineId, stage: &StageId, read: &TopicSpec, horizon: Horizon) -> TopicSpec {
     let age = Millis::try_from(horizon.age.as_millis()).unwrap_or(Millis::MAX);
-    let cleanup = Cleanup::Delete { retention_ms: Some(age.saturating_add(SLACK_MS)), retention_bytes: None };
-    TopicSpec { name: keys_topic(pipeline, stage), num_partitions, cleanup }
+    let retention_ms = read.cleanup.age().map(|kept| kept.saturating_add(age).saturating_add(SLACK_MS));
+    let cleanup = Cleanup::Delete { retention_ms, retention_bytes: None };
+    TopicSpec { name: keys_topic(pipeline, stage), num_partitions: read.num_partitions, cleanup }
 }
 
 /// Whose state it is.
@@ -182,7 +187,8 @@ impl Owner {
         }
     }
 
-    /// The keys that were won, and whether the one at this place is among them; `progress` is told of each step.
+    /// The keys that were won, whether the one at this place is among them, and whether old ones are gone; `progress`
+    /// is told of each step.
     ///
     /// # Errors
     /// [`Kind::Lost`] for one that cannot be read; those of the bus.
@@ -192,7 +198,7 @@ impl Owner {
         horizon: Horizon,
         last: Option<(Offset, u32)>,
         progress: &(dyn Fn() + Send + Sync),
-    ) -> Result<(Keys, bool)> {
+    ) -> Result<Restored> {
         /// Records read in one step.
         const STEP: u64 = 20_000;
         let name = keys_topic(&self.actor.pipeline, &self.actor.stage);
@@ -215,12 +221,31 @@ impl Owner {
             progress();
         }
         // What retention took is older than any key that counts.
-        let is_whole = has_last || ends.low > 0;
+        let has_forgotten = ends.low > 0;
+        let is_whole = has_last || has_forgotten;
         if !is_whole {
             rare("load.position_without_keys");
         }
-        Ok((keys, is_whole))
+        Ok(Restored { keys, is_whole, has_forgotten })
     }
+}
+
+/// By how many milliseconds who reads on at this bus time is too late for keys that count then, which are kept for
+/// so long.
+pub fn late(at: Millis, horizon: Horizon, kept: Millis, now: Millis) -> Option<Millis> {
+    let age = Millis::try_from(horizon.age.as_millis()).unwrap_or(Millis::MAX);
+    let late = now.saturating_sub(kept).saturating_sub(at.saturating_sub(age));
+    (late > 0).then_some(late)
+}
+
+/// What of the keys is on the bus.
+pub struct Restored {
+    /// They.
+    pub keys: Keys,
+    /// Whether the one that was won last is there.
+    pub is_whole: bool,
+    /// Whether old ones are gone.
+    pub has_forgotten: bool,
 }
 
 fn winner(record: &Record) -> Option<(Winner, TopicId)> {
@@ -238,4 +263,31 @@ fn winner(record: &Record) -> Option<(Winner, TopicId)> {
 
 fn missing(topic: &str) -> Fault {
     Fault::internal(format!("topic {topic} was not created at the start"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_there_for_whatever_the_topic_has_and_who_is_later_is_told() {
+        const HOUR: Millis = 3_600_000;
+        let horizon = Horizon { age: Duration::from_secs(2 * 3_600), most: 10 };
+        let read = |retention_ms| TopicSpec {
+            name: "t".into(),
+            num_partitions: 3,
+            cleanup: Cleanup::Delete { retention_ms, retention_bytes: Some(1 << 30) },
+        };
+        let spec = |read| keys_spec(&"p".into(), &"s".into(), &read, horizon);
+        assert_eq!((spec(read(None)).num_partitions, spec(read(None)).cleanup.age()), (3, None));
+        let kept = spec(read(Some(100 * HOUR))).cleanup.age().unwrap();
+        assert_eq!(kept, 126 * HOUR);
+        // The oldest record that the topic has, and one that only an archive has.
+        let now = 1_000_000 * HOUR;
+        assert_eq!(late(now - 100 * HOUR, horizon, kept, now), None);
+        assert_eq!(late(now - 124 * HOUR, horizon, kept, now), None);
+        assert_eq!(late(now - 125 * HOUR, horizon, kept, now), Some(HOUR));
+    }
 }

@@ -23,6 +23,7 @@ pub fn settings() -> Settings {
             ..transform::Settings::default()
         },
         horizon: Some(Horizon { age: Duration::from_secs(1_000_000), most: 10_000 }),
+        keys_kept: None,
         sink: SinkSettings::Elastic(elastic::Settings {
             url: String::new(),
             index: String::new(),

@@ -200,6 +200,7 @@ mod tests {
             timeout: Duration::from_secs(20),
             max_pause: Duration::from_millis(1),
             max_answer: 1_000,
+            max_kept: 1_000,
             max_pages: 1,
             reading: poll::Reading {
                 error: Some(crate::model::Pointer::parse("/error").unwrap()),

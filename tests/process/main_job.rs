@@ -68,6 +68,11 @@ fn without_a_contact_wikimedias_hosts_are_not_asked() {
         let place = format!("{}:", pipeline.display());
         assert!(err.starts_with(&place) && err.contains(complaint), "{err}");
         assert!(!folder.path().join("data").exists(), "a refused pipeline leaves nothing behind");
+        let mut doctor = command(&["doctor", pipeline.to_str().unwrap()]);
+        doctor.env_remove("WIKIMEDIA_URL").env("HOWDAH_DATA", folder.path().join("doctor"));
+        let (code, out, _) = finish(doctor.envs(contact.map(|contact| ("HOWDAH_CONTACT", contact))));
+        let is_told = out.lines().any(|line| line.starts_with("WRONG") && line.contains(complaint));
+        assert!(code == 1 && is_told, "{code}: {out}");
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) async fn retention_by_size_moves_low_and_never_next(subject: &impl Su
 pub(crate) async fn retention_by_age_empties_a_partition_and_offsets_go_on(subject: &impl Subject) {
     let Some(clock) = subject.clock() else { return };
     let cleanup = Cleanup::Delete { retention_ms: Some(10_000), retention_bytes: None };
+    // The last word counts.
+    make(subject, "age", 1, Cleanup::Delete { retention_ms: None, retention_bytes: None }).await;
     let topic = make(subject, "age", 1, cleanup).await;
     let mut sender = producer(subject, "p").await;
     let first = sender.send(vec![plain(&topic, 0, "a"), plain(&topic, 0, "b")]).await.unwrap();

@@ -17,6 +17,9 @@ pub(crate) async fn a_topic_is_made_once_and_refused_in_another_shape(subject: &
     check_refused(subject.bus().ensure_topic(&spec(2, KEEP)).await);
     check_refused(subject.bus().ensure_topic(&spec(4, KEEP)).await);
     check_refused(subject.bus().ensure_topic(&spec(3, Cleanup::Compact)).await);
+    // How long it keeps records is a setting that may change.
+    let longer = Cleanup::Delete { retention_ms: Some(3_600_000_000), retention_bytes: None };
+    assert_eq!(subject.bus().ensure_topic(&spec(3, longer)).await.unwrap(), made);
     assert_eq!(subject.bus().topic(&name).await.unwrap(), Some(made));
 }
 

@@ -124,6 +124,17 @@ impl Topic {
         Ok(topic)
     }
 
+    /// Has it forget in another way from now on.
+    pub(super) fn keep(self, conn: &Connection, cleanup: Cleanup) -> Result<Self, Trouble> {
+        let topic = Self { cleanup, ..self };
+        let (compact, retention_ms, retention_bytes) = columns(&cleanup);
+        conn.execute(
+            "UPDATE topics SET compact = ?2, retention_ms = ?3, retention_bytes = ?4, checksum = ?5 WHERE name = ?1",
+            params![topic.info.name.as_str(), compact, retention_ms, retention_bytes, topic.checksum()],
+        )?;
+        Ok(topic)
+    }
+
     fn read(row: &Row<'_>) -> rusqlite::Result<(Self, u32)> {
         let id = TopicId(Uuid::from_bytes(row.get(0)?));
         let info = TopicInfo { name: TopicName::new(row.get::<_, String>(6)?), id, num_partitions: row.get(1)? };

@@ -130,10 +130,15 @@ impl Writer {
                 let words = |n| format!("{n} partitions");
                 return refuse(words(topic.info.num_partitions), words(spec.num_partitions));
             }
-            if topic.cleanup != spec.cleanup {
-                return refuse(format!("{:?}", topic.cleanup), format!("{:?}", spec.cleanup));
+            match (topic.cleanup, spec.cleanup) {
+                (before, now) if before == now => Ok(topic.info),
+                // Whoever declares the topic says how long it keeps records.
+                (Cleanup::Delete { .. }, Cleanup::Delete { .. }) => {
+                    tracing::warn!(topic = %spec.name, before = %topic.cleanup, now = %spec.cleanup, "keeps records for another time");
+                    Ok(topic.keep(tx, spec.cleanup)?.info)
+                }
+                (before, now) => refuse(before.to_string(), now.to_string()),
             }
-            Ok(topic.info)
         })
     }
 

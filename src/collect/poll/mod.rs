@@ -7,7 +7,8 @@
 //!
 //! What an API said a moment ago it does not say again, so there is nothing to resume: an event's token
 //! is the slot and its place in the answer, which makes events of equal text different ones. Lost by a
-//! crash is an answer that was not yet durable; the next slot is asked for as if it had not been.
+//! crash is an answer that was not yet durable; the next slot is asked for as if it had not been. A slot of which
+//! pages were still to come counts as missed then.
 
 pub mod answer;
 mod asking;
@@ -23,6 +24,9 @@ pub use answer::{Next, Reading};
 pub use polling::Polling;
 
 use crate::web::Header;
+
+/// Some answers never end.
+pub const MAX_KEPT: u64 = 1 << 30;
 
 /// How a service is asked.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ pub struct PollSettings {
     pub max_pause: Duration,
     /// An answer with more bytes than this is kept as a file and reported as a dead letter.
     pub max_answer: u64,
+    /// Of such an answer so much is kept, if it does not end.
+    pub max_kept: u64,
     /// Pages of one slot at most.
     pub max_pages: u32,
     /// How an answer is read.

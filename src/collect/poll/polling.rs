@@ -21,11 +21,19 @@ use crate::{
     web,
 };
 
+/// An answer above the bound is taken in for so many times the time in which one has to be complete.
+const LONGEST: u32 = 10;
+
+/// Behind the token of an event whose slot has more pages.
+const MORE: &str = "+";
+
 /// See the module's text.
 pub struct Polling {
     asker: Asker,
     reading: Reading,
     max_pages: u32,
+    max_kept: u64,
+    longest: Duration,
     clock: Arc<dyn Clock>,
 
     slots: Slots,
@@ -42,7 +50,13 @@ enum Doing {
     /// Asking for it.
     Asking(Page, BoxFuture<'static, Result<Asked>>),
     /// Taking in what is above the bound.
-    Overflowing(Page, Response),
+    Overflowing(Page, Overflow),
+}
+
+struct Overflow {
+    rest: Response,
+    bytes: u64,
+    until: Instant,
 }
 
 #[derive(Clone)]
@@ -56,8 +70,8 @@ struct Page {
 impl Page {
     /// What tells an event of this page from all others of the source. A slot may come again when the clock was
     /// set back, so the time of the answer is part of it.
-    fn token(&self, answered: Millis, element: usize) -> Bytes {
-        format!("{}/{}/{element}@{answered}", self.slot, self.number).into()
+    fn token(&self, answered: Millis, element: usize, more: &str) -> Bytes {
+        format!("{}/{}/{element}@{answered}{more}", self.slot, self.number).into()
     }
 }
 
@@ -72,14 +86,18 @@ impl Polling {
     /// # Errors
     /// `User`: the settings cannot be used.
     pub fn new(settings: &PollSettings, resume: &Resume, clock: Arc<dyn Clock>) -> Result<Self> {
+        // Its other pages were of that moment.
+        let is_cut = resume.token.ends_with(MORE.as_bytes());
         Ok(Self {
             asker: Asker::new(settings)?,
             reading: settings.reading.clone(),
             max_pages: settings.max_pages,
+            max_kept: settings.max_kept,
+            longest: settings.timeout.saturating_mul(LONGEST),
             clock,
             slots: Slots::new(settings.period, settings.jitter, settings.max_pause, slot_of(&resume.token)),
             doing: Doing::Idle,
-            ready: VecDeque::new(),
+            ready: VecDeque::from_iter(is_cut.then_some(Received::Missed(1))),
         })
     }
 
@@ -108,14 +126,15 @@ impl Polling {
                 // It is kept, for somebody to look at, and the service is left alone for a while.
                 Answer::Unreadable(why) => {
                     self.ready.push_back(Received::OversizedPart(body));
-                    let (token, unreadable) = (page.token(self.clock.now(), 0), Some(why.clone()));
+                    let (token, unreadable) = (page.token(self.clock.now(), 0, ""), Some(why.clone()));
                     self.ready.push_back(Received::OversizedEnd { token, unreadable });
                     self.failed(Fault::external(why));
                 }
             },
             Ok(Asked::TooLarge(beginning, rest)) => {
+                let (bytes, until) = (beginning.len() as u64, Instant::now() + self.longest);
                 self.ready.push_back(Received::OversizedPart(beginning));
-                self.doing = Doing::Overflowing(page, rest);
+                self.doing = Doing::Overflowing(page, Overflow { rest, bytes, until });
             }
             Err(fault) => self.failed(fault),
         }
@@ -123,13 +142,14 @@ impl Polling {
 
     fn events(&mut self, page: Page, events: Vec<Bytes>, next: Option<String>) {
         let now = self.clock.now();
-        let event = |(element, data)| RawEvent { token: page.token(now, element), data };
+        let number = page.number + 1;
+        let more = if next.is_some() && number < self.max_pages { MORE } else { "" };
+        let event = |(element, data)| RawEvent { token: page.token(now, element, more), data };
         let events: Vec<_> = events.into_iter().enumerate().map(event).collect();
         if !events.is_empty() {
             self.ready.push_back(Received::Events(events));
         }
         let Some(next) = next else { return self.succeeded() };
-        let number = page.number + 1;
         if number >= self.max_pages {
             let text = format!("slot {} has more than {} pages: the rest is left", page.slot, self.max_pages);
             return self.failed(Fault::external(text));
@@ -192,11 +212,21 @@ impl Source for Polling {
                     let page = page.clone();
                     self.answered(page, asked);
                 }
-                Doing::Overflowing(page, rest) => {
+                Doing::Overflowing(page, Overflow { rest, bytes, until }) => {
+                    if *bytes >= self.max_kept || Instant::now() >= *until {
+                        let why = format!("an answer that does not end: its first {bytes} bytes are kept");
+                        let (token, unreadable) = (page.token(self.clock.now(), 0, ""), Some(why.clone()));
+                        self.ready.push_back(Received::OversizedEnd { token, unreadable });
+                        self.failed(Fault::external(why));
+                        continue;
+                    }
                     let chunk = self.asker.rest(rest).await;
-                    let token = page.token(self.clock.now(), 0);
+                    let token = page.token(self.clock.now(), 0, "");
                     match chunk {
-                        Ok(Some(chunk)) => self.ready.push_back(Received::OversizedPart(chunk)),
+                        Ok(Some(chunk)) => {
+                            *bytes += chunk.len() as u64;
+                            self.ready.push_back(Received::OversizedPart(chunk));
+                        }
                         Ok(None) => {
                             self.ready.push_back(Received::OversizedEnd { token, unreadable: None });
                             self.succeeded();

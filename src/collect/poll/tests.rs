@@ -46,6 +46,7 @@ impl Service {
             timeout: Duration::from_secs(20),
             max_pause: Duration::from_secs(300),
             max_answer: 1_000,
+            max_kept: MAX_KEPT,
             max_pages: 3,
             reading: Reading { one_line: true, ..Reading::default() },
         }
@@ -242,6 +243,8 @@ async fn pages_follow_one_another_and_only_on_the_same_host() {
     assert!(asked[1].starts_with("get /more?p=2 "), "{asked:?}");
     assert!(fault.message.contains("another host"), "{fault}");
     let tokens: Vec<_> = taken.iter().flatten().map(|(token, _)| token.clone()).collect();
+    let is_more: Vec<_> = tokens.iter().map(|token| token.ends_with(b"+")).collect();
+    assert_eq!(is_more, [true, true, true], "there was a page behind each, whatever it is");
     let places: Vec<_> = tokens
         .iter()
         .map(|token| String::from_utf8_lossy(token).split('@').next().unwrap().split_once('/').unwrap().1.to_owned())
@@ -273,6 +276,53 @@ async fn a_restart_asks_for_the_slot_behind_the_last_one_and_says_what_passed() 
     let mut polling = Polling::new(&settings, &resume, Arc::new(SystemClock)).unwrap();
     let Received::Missed(times) = polling.next().await.unwrap() else { panic!("nothing was missed") };
     assert!((9..=11).contains(&times), "{times}");
+    // In the middle of its pages.
+    let token = format!("{}/0/0@{now}+", now / 1_000 * 1_000);
+    let resume = Resume { token: token.into(), ..Resume::default() };
+    let mut polling = Polling::new(&settings, &resume, Arc::new(SystemClock)).unwrap();
+    let Received::Missed(1) = polling.next().await.unwrap() else { panic!("the other pages were missed") };
+}
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_kept_in_part_and_backed_off_from() {
+    let service = Service::start().await;
+    let mut settings = service.settings();
+    let check = async |settings: &PollSettings, chunk: usize| {
+        let mut polling = polling(settings, "");
+        let drip = async {
+            let (mut socket, _) = service.listener.accept().await.unwrap();
+            socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            while socket.write_all(&vec![b'x'; chunk]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let heard = async {
+            let mut bytes = 0;
+            loop {
+                match polling.next().await.unwrap() {
+                    Received::OversizedPart(part) => bytes += part.len(),
+                    Received::OversizedEnd { unreadable, .. } => break (bytes, unreadable.unwrap()),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let (bytes, why) = tokio::select! {
+            heard = heard => heard,
+            () = drip => panic!("nobody listened"),
+        };
+        assert_eq!(why, format!("an answer that does not end: its first {bytes} bytes are kept"));
+        let (fault, _) = failure(&mut polling).await;
+        assert!(fault.message.contains("does not end"), "{fault}");
+        bytes
+    };
+    // For long, and for much.
+    settings.timeout = Duration::from_millis(200);
+    let bytes = check(&settings, 500).await;
+    assert!(bytes > 1_000, "{bytes}");
+    settings.timeout = Duration::from_secs(20);
+    settings.max_kept = 50_000;
+    let bytes = check(&settings, 10_000).await;
+    assert!((50_000..200_000).contains(&bytes), "{bytes}");
 }
 
 #[tokio::test]

@@ -94,6 +94,7 @@ pub(super) fn loader<'t>(section: &mut Section<'t>) -> Body {
             linger: linger?.value,
             start: start?.value,
             follows_recreated: recreated?.value,
+            keys_kept: None,
         })
     });
     let role = Role::Loader { key: key_for_rules, has_explode, is_off };

@@ -7,7 +7,7 @@ use crate::{
     collect::{
         FolderSettings, PollSettings, SourceSettings, SseSettings,
         folder::{Done, Order, RecordOf},
-        poll::{Next, Reading},
+        poll::{MAX_KEPT, Next, Reading},
     },
     config::{
         complaint::At,
@@ -193,6 +193,7 @@ fn poll(mut section: Section<'_>) -> Option<PollSettings> {
         timeout: timeout?.value,
         max_pause: max_pause?.value,
         max_answer: max_answer?.value,
+        max_kept: MAX_KEPT,
         max_pages: max_pages?.value,
         reading: reading?,
     })

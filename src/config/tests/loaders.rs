@@ -148,7 +148,13 @@ fn a_loader_has_topics_of_its_own() {
         pipeline.topics.iter().map(|spec| spec.name.to_string()).filter(|name| name.starts_with("howdah_")).collect()
     };
     assert_eq!(names(INFLUX), ["howdah_positions", "howdah_loads"]);
-    assert_eq!(names(&format!("{INFLUX}key = \"/e\"\n")), ["howdah_positions", "howdah_keys.p.l", "howdah_loads"]);
+    let keyed = format!("{INFLUX}key = \"/e\"\nkey_horizon = \"2h\"\n");
+    assert_eq!(names(&keyed), ["howdah_positions", "howdah_keys.p.l", "howdah_loads"]);
+    // As long as the topic keeps a record, the horizon and a day.
+    let pipeline = check_text(&with(&keyed)).unwrap();
+    let kept = (7 * 24 + 2 + 24) * 3_600_000;
+    let keys = pipeline.topics.iter().find(|spec| spec.name.as_str() == "howdah_keys.p.l").unwrap();
+    assert_eq!((keys.cleanup.age(), read(&keyed).keys_kept), (Some(kept), Some(kept)));
 }
 
 #[test]
