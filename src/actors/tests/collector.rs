@@ -39,7 +39,7 @@ fn house(folder: &Path, bus: &SharedBus, url: &str, reconnect_after: Duration) -
 
 /// These two in a tree of its own kind, with a clock of their own.
 pub(super) fn house_of(
-    mut tree: Tree,
+    tree: Tree,
     clock: Arc<dyn Clock>,
     folder: &Path,
     bus: &SharedBus,
@@ -50,6 +50,10 @@ pub(super) fn house_of(
     settings.id = Some(crate::model::Pointer::parse("/meta/id").unwrap());
     let collect::SourceSettings::Sse(source) = &mut settings.source else { panic!("{:?}", settings.source) };
     source.reconnect_after = reconnect_after;
+    house_with(tree, clock, settings, bus)
+}
+
+fn house_with(mut tree: Tree, clock: Arc<dyn Clock>, settings: collect::Settings, bus: &SharedBus) -> House {
     let link = Link::default();
     let sends = IngesterParts { clock: clock.clone(), ..ingester::parts(&settings, bus.clone(), link.clone()) };
     let parts = CollectorParts {
@@ -187,4 +191,31 @@ async fn a_collector_whose_disk_was_lost_repeats_nothing_of_what_the_topic_has()
     let second = house(folder.path(), &bus, &url, Duration::from_secs(600));
     second.end(&bus, NUM_EVENTS).await;
     check(&bus, &edits).await;
+}
+
+/// A file that breaks off in the middle of an event above the bound, and another one that has such an event.
+#[actix::test]
+async fn what_came_of_a_large_event_that_has_no_end_is_no_part_of_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path()).await;
+    let mut settings = ingester::collector(folder.path(), "");
+    let files = folder.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    settings.source = collect::SourceSettings::Folder(Box::new(collect::folder::tests::settings(&files)));
+    let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(b'a'..=b'z')).take(2_000_000).collect();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, &noise).unwrap();
+    let packed = packed.finish().unwrap();
+    std::fs::write(files.join("a.gz"), &packed[..packed.len() / 2]).unwrap();
+    let house = house_with(tree(), Arc::new(SystemClock), settings, &bus);
+    while house.collector.vitals().source_failures.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let large = "x".repeat(5_000);
+    std::fs::write(files.join("b"), format!("{large}\nb2\n")).unwrap();
+    house.end(&bus, 1).await;
+    assert_eq!(values(&bus).await, ["b2"]);
+    let kept: Vec<_> = std::fs::read_dir(folder.path().join("spool/oversized")).unwrap().collect();
+    let [Ok(file)] = &kept[..] else { panic!("{kept:?}") };
+    assert!(std::fs::read(file.path()).unwrap() == large.as_bytes(), "its bytes and no others");
 }

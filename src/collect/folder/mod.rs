@@ -26,7 +26,7 @@ mod watching;
 mod worker;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     fs::Metadata,

@@ -36,7 +36,7 @@ struct Life {
 }
 
 /// A folder whose lines are read as soon as they are there.
-pub(super) fn settings(path: &Path) -> FolderSettings {
+pub(crate) fn settings(path: &Path) -> FolderSettings {
     FolderSettings {
         path: path.to_owned(),
         sub_folders: false,
