@@ -26,7 +26,7 @@ use super::{
 use crate::{
     bus::{SharedBus, TopicInfo},
     fault::{Domain, Fault, Kind, Result, Retry},
-    load::{Around, Lane, Parts, Settings, sink::Sink},
+    load::{Around, Lane, Parts, Settings, Witness, sink::Sink},
     model::{Clock, Doubling, Offset, Partition, Pause},
     supervise::{Delivery, Life},
     trace::Tracer,
@@ -55,6 +55,8 @@ pub struct LoaderParts {
     pub suspects: Suspects,
     /// What its lives have under way.
     pub loads: Loads,
+    /// What its lives have seen the sink take.
+    pub witness: Witness,
     /// Goes on with traces.
     pub tracer: Tracer,
 }
@@ -105,6 +107,7 @@ impl Loader {
             settings: self.parts.settings.clone(),
             bus: self.parts.bus.clone(),
             sink: self.parts.sink.clone(),
+            witness: self.parts.witness.clone(),
             clock: self.parts.clock.clone(),
             progress: Arc::new({
                 let life = life.clone();

@@ -1,9 +1,6 @@
 //! What of a load cannot be loaded: one dead letter for each record, however many of its elements it is about.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt::Write,
-};
+use std::{collections::BTreeMap, fmt};
 
 use super::state::Owner;
 use crate::{
@@ -30,18 +27,27 @@ pub struct Buried {
 struct Grave {
     record: Record,
     reason: &'static str,
-    why: Vec<(Option<u32>, String)>,
+    why: Why,
+}
+
+/// What is wrong with which elements, as far as a letter says it.
+#[derive(Default)]
+struct Why {
+    /// The first few things, each with the first few elements, and of how many more it is true.
+    said: Vec<(String, Vec<u32>, usize)>,
+    /// Elements of which something else is.
+    others: usize,
 }
 
 impl Buried {
     /// Buries a record, or an element of it.
-    pub fn push(&mut self, record: &Record, element: Option<u32>, reason: &'static str, why: String) {
-        let fresh = || Grave { record: record.clone(), reason, why: Vec::new() };
+    pub fn push(&mut self, record: &Record, element: Option<u32>, reason: &'static str, words: String) {
+        let fresh = || Grave { record: record.clone(), reason, why: Why::default() };
         let grave = self.records.entry(record.offset).or_insert_with(fresh);
         if reason == REFUSED {
             grave.reason = reason;
         }
-        grave.why.push((element, why));
+        grave.why.push(element, words);
     }
 
     /// How many records.
@@ -56,8 +62,8 @@ impl Buried {
         let letter = |(offset, Grave { record, reason, why })| {
             let place = format!("{partition}@{offset}");
             DeadLetter {
-                reason: reason.to_owned(),
-                detail: format!("{}-{place}{}", topic.name, detail(why)),
+                reason: str::to_owned(reason),
+                detail: format!("{}-{place}{why}", topic.name),
                 coordinate: letters::coordinate(topic, format!("{place}/{}", actor.stage)),
                 record: Some((record.time, record.key)),
                 payload: record.value,
@@ -68,54 +74,61 @@ impl Buried {
     }
 }
 
-/// What is wrong with which elements: `#3, #5: no number; #7: too long`.
-fn detail(mut why: Vec<(Option<u32>, String)>) -> String {
-    why.sort_by_key(|(element, _)| *element);
-    let mut groups: Vec<(String, Vec<u32>)> = Vec::new();
-    let mut known = HashMap::new();
-    for (element, words) in why {
-        let at = *known.entry(words).or_insert_with_key(|words| {
-            groups.push((words.clone(), Vec::new()));
-            groups.len() - 1
-        });
-        groups[at].1.extend(element);
-    }
-    let mut text = String::new();
-    for (words, elements) in groups.iter().take(MOST_WORDS) {
-        let named: Vec<_> = elements.iter().take(MOST_ELEMENTS).map(|element| format!("#{element}")).collect();
-        let start = if text.is_empty() { "" } else { "; " };
-        let more = match elements.len().saturating_sub(MOST_ELEMENTS) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
+impl Why {
+    fn push(&mut self, element: Option<u32>, words: String) {
+        let Some((_, elements, more)) = self.said.iter_mut().find(|(said, ..)| *said == words) else {
+            if self.said.len() < MOST_WORDS {
+                self.said.push((words, element.into_iter().collect(), 0));
+            } else {
+                self.others += 1;
+            }
+            return;
         };
-        let _ = write!(text, "{start}{}{more}: {words}", named.join(", "));
+        if elements.len() < MOST_ELEMENTS {
+            elements.extend(element);
+        } else {
+            *more += 1;
+        }
     }
-    let left: usize = groups.iter().skip(MOST_WORDS).map(|(_, elements)| elements.len()).sum();
-    if left > 0 {
-        let _ = write!(text, "; and {left} more for other reasons");
+}
+
+/// `#3, #5: no number; #7: too long`.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (words, elements, more)) in self.said.iter().enumerate() {
+            let named: Vec<_> = elements.iter().map(|element| format!("#{element}")).collect();
+            write!(f, "{}{}", if at > 0 { "; " } else { "" }, named.join(", "))?;
+            if *more > 0 {
+                write!(f, " and {more} more")?;
+            }
+            write!(f, ": {words}")?;
+        }
+        if self.others > 0 {
+            write!(f, "; and {} more for other reasons", self.others)?;
+        }
+        Ok(())
     }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(why: impl IntoIterator<Item = (Option<u32>, &'static str)>) -> String {
-        detail(why.into_iter().map(|(element, words)| (element, words.to_owned())).collect())
+    fn of(found: impl IntoIterator<Item = (Option<u32>, impl Into<String>)>) -> String {
+        let mut why = Why::default();
+        found.into_iter().for_each(|(element, words)| why.push(element, words.into()));
+        why.to_string()
     }
 
     #[test]
     fn a_letter_says_what_is_wrong_with_which_elements_and_is_never_long() {
         assert_eq!(of([(None, "no JSON")]), ": no JSON");
         assert_eq!(of([(Some(3), "no number")]), "#3: no number");
-        // Refusals come after what could not be written.
         let mixed = [(Some(4), "no number"), (Some(9), "too long"), (Some(2), "too long"), (Some(3), "no number")];
-        assert_eq!(of(mixed), "#2, #9: too long; #3, #4: no number");
+        assert_eq!(of(mixed), "#4, #3: no number; #9, #2: too long");
         let many = of((0..1_000).map(|element| (Some(element), "bad")));
         assert!(many.starts_with("#0, #1, #2,") && many.ends_with("#18, #19 and 980 more: bad"), "{many}");
-        let why = (0..1_000).map(|element| (Some(element), format!("bad {element}"))).collect();
-        let different = detail(why);
+        let different = of((0..1_000).map(|element| (Some(element), format!("bad {element}"))));
         assert!(different.ends_with("#9: bad 9; and 990 more for other reasons"), "{different}");
     }
 }

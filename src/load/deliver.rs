@@ -5,7 +5,7 @@
 //! same, for as long as it takes. Rows may reach the sink more than once, which changes nothing there.
 //!
 //! An answer that is no verdict, like an error of the server's own or none in time, may come of an outage or of
-//! the rows. What tells is a *witness*, a row that the sink has taken before: if it takes that one again while
+//! the rows. What tells is a [`Witness`], a row that the sink has taken before: if it takes that one again while
 //! it has no verdict on others, these are halved, and one that stands alone is put aside behind the rest, tried
 //! again and again, and refused in the end. If it takes the witness no more, it is an outage, which nothing counts in.
 
@@ -14,14 +14,17 @@ use std::collections::VecDeque;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::sink::{Answer, Sink, Verdicts};
+use super::{
+    sink::{Answer, Sink, Verdicts},
+    witness::{Proof, Witness},
+};
 use crate::fault::Fault;
 
 /// Answers in a row that are no verdict, before the witness is asked for.
 const IN_DOUBT: u32 = 4;
 
-/// Answers without a verdict on a row that stands alone before it is refused. With a loader's pauses this is more
-/// than ten minutes in which the sink takes others.
+/// Answers without a verdict on a row that stands alone, each while the sink takes the witness, before it is refused.
+/// With a loader's pauses this is more than ten minutes.
 const GIVEN_UP: u32 = 30;
 
 /// What goes on around a delivery.
@@ -44,13 +47,8 @@ pub struct Refused {
 }
 
 /// Brings all rows into the sink but those that it refuses, which are answered, by their number. Ends when
-/// the sink has decided about each. The witness is the last row that was taken, if one was, also by earlier deliveries.
-pub async fn deliver(
-    sink: &dyn Sink,
-    rows: &[Bytes],
-    around: &dyn Around,
-    witness: &mut Option<Bytes>,
-) -> Vec<Refused> {
+/// the sink has decided about each.
+pub async fn deliver(sink: &dyn Sink, rows: &[Bytes], around: &dyn Around, witness: &Witness) -> Vec<Refused> {
     let all = Request { rows: (0..rows.len()).collect(), strikes: 0 };
     let queue = VecDeque::from_iter((!rows.is_empty()).then_some(all));
     let mut delivery = Delivery { sink, rows, around, witness, queue, refused: Vec::new(), attempt: 0 };
@@ -65,7 +63,7 @@ pub async fn deliver(
 /// Rows that go together.
 struct Request {
     rows: Vec<usize>,
-    /// Answers that were no verdict.
+    /// Answers that were no verdict: the first few of them, and those while the sink took others.
     strikes: u32,
 }
 
@@ -73,7 +71,7 @@ struct Delivery<'d> {
     sink: &'d dyn Sink,
     rows: &'d [Bytes],
     around: &'d dyn Around,
-    witness: &'d mut Option<Bytes>,
+    witness: &'d Witness,
     /// The first rows first, as far as they can; behind them what was put aside.
     queue: VecDeque<Request>,
     refused: Vec<Refused>,
@@ -99,7 +97,7 @@ impl Delivery<'_> {
                 self.queue.push_front(request);
                 self.wait(&fault).await;
             }
-            Answer::Unclear(fault) => self.unclear(request, &fault).await,
+            Answer::Unclear(fault) => self.doubt(request, &fault, false).await,
         }
     }
 
@@ -110,72 +108,54 @@ impl Delivery<'_> {
         others.for_each(|&at| is_taken[at] = false);
         let taken = is_taken.iter().rposition(|&is_taken| is_taken).map(|at| rows[at]);
         if let Some(row) = taken {
-            *self.witness = Some(self.rows[row].clone());
+            self.witness.set(&self.rows[row]);
         }
         // Some of it got through: the sink is not away.
         if later.len() + unclear.len() < rows.len() {
             self.attempt = 0;
         }
-        let refusals = refused.into_iter().map(|(at, words)| Refused { row: rows[at], words });
-        self.refused.extend(refusals);
+        self.refused.extend(refused.into_iter().map(|(at, words)| Refused { row: rows[at], words }));
         let fault = fault.unwrap_or_else(|| Fault::external("some rows are to be sent again"));
-        let has_later = !later.is_empty();
-        if has_later {
-            self.queue.push_front(Request { rows: later.into_iter().map(|at| rows[at]).collect(), strikes });
-        }
         if !unclear.is_empty() {
-            let strikes = if taken.is_some() { strikes + 1 } else { self.struck(strikes).await };
-            let unclear: Vec<_> = unclear.into_iter().map(|(at, words)| (rows[at], words)).collect();
-            if strikes >= GIVEN_UP {
-                unclear.into_iter().for_each(|(row, words)| self.give_up(row, &words));
-            } else {
-                let rows = unclear.into_iter().map(|(row, _)| row).collect();
-                self.put_aside(Request { rows, strikes }, &fault).await;
-            }
+            let own = if let [(_, words)] = &unclear[..] { Fault::external(words) } else { fault.clone() };
+            let request = Request { rows: unclear.iter().map(|(at, _)| rows[*at]).collect(), strikes };
+            self.doubt(request, &own, taken.is_some()).await;
         }
-        if has_later {
+        if !later.is_empty() {
+            self.queue.push_front(Request { rows: later.into_iter().map(|at| rows[at]).collect(), strikes });
             self.wait(&fault).await;
         }
     }
 
-    async fn unclear(&mut self, mut request: Request, fault: &Fault) {
-        let before = request.strikes;
-        request.strikes = self.struck(before).await;
-        let strikes = request.strikes;
+    /// There is no verdict on these rows; perhaps others were taken in the same breath.
+    async fn doubt(&mut self, mut request: Request, fault: &Fault, has_taken: bool) {
+        if request.strikes < IN_DOUBT {
+            request.strikes += 1;
+            self.queue.push_front(request);
+            return self.wait(fault).await;
+        }
+        let proof = if has_taken { Proof::Takes } else { self.witness.ask(self.sink, self.around).await };
+        if proof == Proof::Takes {
+            request.strikes += 1;
+            self.attempt = 0;
+        }
         match request.rows.as_slice() {
-            &[row] if strikes >= GIVEN_UP => self.give_up(row, &fault.message),
-            [_] if strikes > IN_DOUBT => self.put_aside(request, fault).await,
-            _ if strikes > IN_DOUBT.max(before) => {
-                self.attempt = 0;
-                self.halve(request);
+            &[row] if request.strikes >= GIVEN_UP => {
+                let words = format!("{} ({GIVEN_UP} times, while other rows were taken)", fault.message);
+                self.refused.push(Refused { row, words });
             }
-            _ => {
+            [_] => self.put_aside(request, fault).await,
+            _ if proof == Proof::None => {
                 self.queue.push_front(request);
                 self.wait(fault).await;
             }
+            _ => {
+                self.halve(request);
+                if proof != Proof::Takes {
+                    self.wait(fault).await;
+                }
+            }
         }
-    }
-
-    /// Strikes and one more, which beyond doubt counts only while the sink takes other rows.
-    async fn struck(&mut self, strikes: u32) -> u32 {
-        if strikes < IN_DOUBT {
-            return strikes + 1;
-        }
-        let Some(row) = self.witness.clone() else {
-            // It says that it is there: enough to halve, and not to refuse.
-            let is_there = self.sink.probe().await.is_ok();
-            return (strikes + u32::from(is_there)).min(GIVEN_UP - 1);
-        };
-        let answer = self.sink.send(&[row]).await;
-        self.around.answered();
-        match answer {
-            Answer::Each(verdicts) if verdicts.is_all_taken() => return strikes + 1,
-            Answer::Each(verdicts) if verdicts.refused.is_empty() => {}
-            Answer::Later(_) | Answer::Unclear(_) => {}
-            // It may be too old for the sink by now: it tells nothing any more.
-            _ => *self.witness = None,
-        }
-        strikes
     }
 
     fn halve(&mut self, Request { rows, strikes }: Request) {
@@ -190,13 +170,9 @@ impl Delivery<'_> {
         let strikes = request.strikes;
         self.queue.push_back(request);
         if self.queue.iter().all(|request| request.strikes >= strikes) {
-            self.around.wait(fault, strikes).await;
+            self.attempt = self.attempt.max(strikes);
+            self.wait(fault).await;
         }
-    }
-
-    fn give_up(&mut self, row: usize, words: &str) {
-        let words = format!("{words} ({GIVEN_UP} times, while other rows were taken)");
-        self.refused.push(Refused { row, words });
     }
 
     async fn wait(&mut self, fault: &Fault) {
@@ -277,7 +253,7 @@ mod tests {
     ) -> (Vec<usize>, Vec<u32>, u32) {
         let (rows, waits) = (rows(100), Waits::default());
         let sink = Moody { held: Mutex::default(), requests: AtomicU32::new(0), answer: Box::new(answer) };
-        let refused: Vec<usize> = deliver(&sink, &rows, &waits, &mut None).await.into_iter().map(|refused| refused.row).collect();
+        let refused: Vec<usize> = deliver(&sink, &rows, &waits, &Witness::default()).await.into_iter().map(|refused| refused.row).collect();
         let expected: BTreeSet<_> =
             rows.iter().enumerate().filter(|(n, _)| !refused.contains(n)).map(|(_, row)| row.clone()).collect();
         assert_eq!(*sink.held.lock().unwrap(), expected);
@@ -295,7 +271,7 @@ mod tests {
         let waits = Waits::default();
         let never = |_: u32, _: &[Bytes], _: &mut BTreeSet<Bytes>| panic!("asked for nothing");
         let sink = Moody { held: Mutex::default(), requests: AtomicU32::new(0), answer: Box::new(never) };
-        assert_eq!(deliver(&sink, &[], &waits, &mut None).await, []);
+        assert_eq!(deliver(&sink, &[], &waits, &Witness::default()).await, []);
     }
 
     #[tokio::test]
@@ -368,62 +344,86 @@ mod tests {
         let (refused, waits, requests) = check(answer).await;
         assert_eq!(refused, [17, 18, 99]);
         // Together, with one pause for all of them.
-        assert_eq!(waits.len() as u32, IN_DOUBT + (GIVEN_UP - IN_DOUBT - 1), "{waits:?}");
-        // Each of them and its witness, and the halves on the way.
-        assert!(requests < 3 * 2 * GIVEN_UP + 60, "{requests}");
+        check_waits(&waits);
+        // Each of them and its witness up to three times, and the halves on the way.
+        assert!(requests < 3 * 4 * GIVEN_UP + 100, "{requests}");
+    }
+
+    /// A few before doubt, some of halving before anything was taken, and one for each round of those that stand alone.
+    fn check_waits(waits: &[u32]) {
+        let rounds: Vec<_> = (8..=GIVEN_UP).collect();
+        assert!(waits.starts_with(&[1, 2, 3, 4]) && waits.ends_with(&rounds), "{waits:?}");
+        assert!(waits.len() < 4 + 4 + GIVEN_UP as usize, "{waits:?}");
     }
 
     #[tokio::test]
-    async fn documents_that_the_sink_fails_on_go_together_and_are_refused_in_the_end() {
+    async fn documents_that_the_sink_fails_on_are_refused_and_not_those_beside_them() {
+        // All of a shard fail with the bad one.
         let answer = |_: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| {
-            let (bad, good): (Vec<_>, Vec<_>) = (0..rows.len()).partition(|&at| rows[at].ends_with(b"7"));
-            held.extend(good.iter().map(|&at| rows[at].clone()));
-            let unclear = bad.into_iter().map(|at| (at, "500: oh".to_owned())).collect();
+            let has_bad = rows.iter().any(|row| row.ends_with(b"37"));
+            let fails = |row: &Bytes| has_bad && row.ends_with(b"7");
+            held.extend(rows.iter().filter(|row| !fails(row)).cloned());
+            let unclear = (0..rows.len()).filter(|&at| fails(&rows[at])).map(|at| (at, "500: oh".to_owned())).collect();
             Answer::Each(Verdicts { unclear, ..Verdicts::default() })
         };
-        let (refused, waits, requests) = check(answer).await;
-        assert_eq!(refused, [7, 17, 27, 37, 47, 57, 67, 77, 87, 97]);
-        assert_eq!((waits.len() as u32, requests), (GIVEN_UP - 1, GIVEN_UP + GIVEN_UP - IN_DOUBT));
+        let (refused, waits, _) = check(answer).await;
+        assert_eq!(refused, [37]);
+        check_waits(&waits);
     }
 
     #[tokio::test]
     async fn an_outage_refuses_nothing_however_long_it_is() {
         const OUTAGE: u32 = 20_000;
-        // With a sink that says that it is there, and with one that does not: nothing was ever taken.
+        // With a sink that says that it is there, and with one that does not: nothing was ever taken. Then it takes
+        // some and fails on others for a while.
         for is_there in [true, false] {
             let answer = move |nth: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| match rows {
                 [] if is_there => Answer::all_taken(),
-                _ if nth < OUTAGE => unclear(),
+                _ if nth < OUTAGE || nth < OUTAGE + 60 && nth.is_multiple_of(2) => unclear(),
                 rows => take(rows, held),
             };
-            let (refused, _, requests) = check(answer).await;
-            assert_eq!((refused, requests > OUTAGE + 1), (vec![], is_there), "{requests}");
+            let (refused, waits, requests) = check(answer).await;
+            assert_eq!(refused, [0; 0], "{requests}");
+            // In singles or in one piece, a pause for each round of all of them at least.
+            assert!(waits.len() as u32 > OUTAGE / 2 / 102, "{}", waits.len());
         }
         // One that took something before.
-        let (rows, waits, mut witness) = (rows(100), Waits::default(), Some(Bytes::from("before")));
+        let (rows, waits, witness) = (rows(100), Waits::default(), Witness::default());
+        witness.set(&Bytes::from("before"));
         let answer = |nth: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| {
             if nth < OUTAGE { unclear() } else { take(rows, held) }
         };
         let sink = Moody { held: Mutex::default(), requests: AtomicU32::new(0), answer: Box::new(answer) };
-        assert_eq!(deliver(&sink, &rows, &waits, &mut witness).await, []);
-        assert_eq!(witness.unwrap(), "0099");
+        assert_eq!(deliver(&sink, &rows, &waits, &witness).await, []);
+        assert_eq!(witness.row().unwrap(), "0099");
         // Still in one piece: it is sent once more, and perhaps the witness before it.
-        assert!(sink.requests.into_inner() <= OUTAGE + 2);
+        assert!(sink.requests.into_inner() <= OUTAGE + 4);
     }
 
-    #[tokio::test]
-    async fn a_witness_that_the_sink_refuses_by_now_tells_nothing() {
-        let mut witness = Some(Bytes::from("old"));
-        let answer = |_: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| {
-            if rows.iter().any(|row| row == "old") {
-                return Answer::Bad("too old".to_owned());
+    #[tokio::test(start_paused = true)]
+    async fn a_witness_that_the_sink_refuses_by_now_or_that_is_old_tells_nothing() {
+        for (answer, is_old) in [
+            (Answer::Bad("too old".to_owned()), false),
+            (Answer::Each(Verdicts { later: vec![0], fault: Some(Fault::user("closed")), ..Verdicts::default() }), false),
+            (Answer::all_taken(), true),
+        ] {
+            let witness = Witness::default();
+            witness.set(&Bytes::from("old"));
+            if is_old {
+                tokio::time::advance(std::time::Duration::from_secs(86_400)).await;
             }
-            if rows.iter().any(|row| row == "0003") { unclear() } else { take(rows, held) }
-        };
-        let sink = Moody { held: Mutex::default(), requests: AtomicU32::new(0), answer: Box::new(answer) };
-        let refused = deliver(&sink, &rows(10), &Waits::default(), &mut witness).await;
-        let words = format!("500 ({GIVEN_UP} times, while other rows were taken)");
-        assert_eq!(refused, [Refused { row: 3, words }]);
-        assert_ne!(witness.unwrap(), "old");
+            let answer = move |_: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| {
+                if rows.iter().any(|row| row == "old") {
+                    assert!(!is_old, "it is not sent any more");
+                    return answer.clone();
+                }
+                if rows.iter().any(|row| row == "0003") { unclear() } else { take(rows, held) }
+            };
+            let sink = Moody { held: Mutex::default(), requests: AtomicU32::new(0), answer: Box::new(answer) };
+            let refused = deliver(&sink, &rows(10), &Waits::default(), &witness).await;
+            let words = format!("500 ({GIVEN_UP} times, while other rows were taken)");
+            assert_eq!(refused, [Refused { row: 3, words }]);
+            assert_ne!(witness.row().unwrap(), "old");
+        }
     }
 }

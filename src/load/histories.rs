@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::{
-    Around, Lane, Parts,
+    Around, Lane, Parts, Witness,
     sink::{Answer, Place, Sink, Verdicts, Written},
     state, testing,
     transform::Row,
@@ -173,6 +173,7 @@ fn history(seed: u64) -> Result<(), String> {
         settings: settings.clone(),
         bus: sim.bus(owner),
         sink: Arc::new(Model { held: held.clone(), pause: sim.pause() }),
+        witness: Witness::default(),
         clock: Arc::new(world.clock()),
         progress: Arc::new(|| ()),
     };

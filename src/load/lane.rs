@@ -10,10 +10,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Settings,
+    Settings, Witness,
     buried::{Buried, REFUSED, UNUSABLE},
     deliver::{Around, Refused, deliver},
-    keys::{Keys, Verdict, Winner},
+    keys::{Horizon, Keys, Verdict, Winner},
     sink::{Place, Sink, Written},
     state::{self, FORMAT, Owner, Position, Restored},
     transform::{Made, Row, Transform},
@@ -43,6 +43,8 @@ pub struct Parts {
     pub bus: SharedBus,
     /// Where rows go.
     pub sink: Arc<dyn Sink>,
+    /// A row that the sink has taken.
+    pub witness: Witness,
     /// Wall time, to tell what is gone from the bus.
     pub clock: Arc<dyn Clock>,
     /// Told of each step of what may take long.
@@ -99,6 +101,8 @@ pub struct Lane {
     /// The bus time of the last record that was taken, if one was.
     time: Option<Millis>,
     keys: Option<Keys>,
+    /// Old keys are gone: do they count for the first record that is taken?
+    unsure: Option<Horizon>,
     loaded: Loaded,
     rows: Vec<Candidate>,
     row_bytes: usize,
@@ -106,8 +110,6 @@ pub struct Lane {
     held: usize,
     won: Vec<(Bytes, Winner)>,
     buried: Buried,
-    /// A row that the sink has taken.
-    witness: Option<Bytes>,
     since: Option<Instant>,
     /// The identities of the rows of one millisecond: no other could be the same.
     alike: (Millis, HashSet<Fingerprint>),
@@ -139,20 +141,13 @@ impl Lane {
         {
             next = *from;
         }
+        let mut unsure = None;
         let keys = match parts.settings.horizon {
             None => None,
             Some(horizon) => {
-                let won = position.as_ref().and_then(|position| position.won);
-                let Restored { keys, is_whole, has_forgotten } = owner.keys(bus, horizon, won, &*parts.progress).await?;
-                let (now, kept) = (parts.clock.now(), parts.settings.keys_kept);
-                let gone = time.zip(kept).filter(|_| has_forgotten);
-                if let Some(late_ms) = gone.and_then(|(at, kept)| state::late(at, horizon, kept, now)) {
-                    tracing::error!(
-                        actor = %parts.actor, partition, late_ms,
-                        "this loader is further behind than its topic keeps records, and keys that count are gone: rows \
-                         whose keys were won then may be loaded once more"
-                    );
-                }
+                let Restored { keys, is_whole, has_forgotten } =
+                    owner.keys(bus, horizon, position.as_ref(), &*parts.progress).await?;
+                unsure = Some(horizon).filter(|_| has_forgotten);
                 if let Some(position) = position.filter(|_| !is_whole) {
                     next = next.min(position.from);
                 }
@@ -168,13 +163,13 @@ impl Lane {
             next,
             time,
             keys,
+            unsure,
             loaded: Loaded::default(),
             rows: Vec::new(),
             row_bytes: 0,
             held: 0,
             won: Vec::new(),
             buried: Buried::default(),
-            witness: None,
             since: None,
             alike: (Millis::MIN, HashSet::new()),
         };
@@ -219,6 +214,9 @@ impl Lane {
             }
         }
         for record in &batch.records {
+            if let Some(horizon) = self.unsure.take() {
+                self.say_if_late(record.time, horizon);
+            }
             self.time = Some(record.time);
             self.loaded.records += 1;
             self.loaded.moments.push(record.time);
@@ -243,6 +241,17 @@ impl Lane {
         }
         self.next = batch.to;
         true
+    }
+
+    fn say_if_late(&self, at: Millis, horizon: Horizon) {
+        let Parts { actor, settings, clock, .. } = &self.parts;
+        if let Some(late_ms) = settings.keys_kept.and_then(|kept| state::late(at, horizon, kept, clock.now())) {
+            tracing::error!(
+                %actor, partition = self.owner.partition, late_ms,
+                "this loader is further behind than its topic keeps records, and keys that count are gone: rows whose keys \
+                 were won then may be loaded once more"
+            );
+        }
     }
 
     fn made(&mut self, record: &Record, element: u32, made: Made<'_>) {
@@ -294,7 +303,7 @@ impl Lane {
             for rows in self.requests(&rows) {
                 let texts: Vec<Bytes> = rows.iter().map(|row| row.written.text.clone()).collect();
                 cross("load.before_sink");
-                let refused = deliver(&*self.parts.sink, &texts, around, &mut self.witness).await;
+                let refused = deliver(&*self.parts.sink, &texts, around, &self.parts.witness).await;
                 cross("load.after_sink");
                 loaded.rows += (rows.len() - refused.len()) as u64;
                 loaded.row_bytes += texts.iter().map(|text| text.len() as u64).sum::<u64>();

@@ -7,6 +7,7 @@
 //! - [`sink`]: what a sink is; [`influx`], [`elastic`]: how rows are written for each, and what it answers.
 //! - [`deliver`](deliver()): every row is taken or refused, whatever the sink answers.
 //! - [`state`]: what lies on the bus: where a lane stands, and the keys that were won.
+//! - [`Witness`]: a row that tells an outage from rows that a sink fails on.
 //! - [`buried`]: the dead letters about what cannot be loaded.
 //! - [`Lane`]: one partition: takes batches, and brings what they gave into the sink.
 //!
@@ -28,11 +29,13 @@ pub mod state;
 #[cfg(test)]
 pub mod testing;
 pub mod transform;
+mod witness;
 
 use std::{sync::Arc, time::Duration};
 
 pub use deliver::{Around, deliver};
 pub use lane::{Lane, Loaded, Parts};
+pub use witness::Witness;
 
 use self::{elastic::Elastic, influx::Influx, keys::Horizon, sink::Sink};
 use crate::{

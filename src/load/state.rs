@@ -67,8 +67,7 @@ pub fn positions_spec() -> TopicSpec {
 
 /// The topic of the keys that a stage's rows have won, as it is wanted, beside the topic that is read.
 pub fn keys_spec(pipeline: &PipelineId, stage: &StageId, read: &TopicSpec, horizon: Horizon) -> TopicSpec {
-    let age = Millis::try_from(horizon.age.as_millis()).unwrap_or(Millis::MAX);
-    let retention_ms = read.cleanup.age().map(|kept| kept.saturating_add(age).saturating_add(SLACK_MS));
+    let retention_ms = read.cleanup.age().map(|kept| kept.saturating_add(age(horizon)).saturating_add(SLACK_MS));
     let cleanup = Cleanup::Delete { retention_ms, retention_bytes: None };
     TopicSpec { name: keys_topic(pipeline, stage), num_partitions: read.num_partitions, cleanup }
 }
@@ -187,8 +186,8 @@ impl Owner {
         }
     }
 
-    /// The keys that were won, whether the one at this place is among them, and whether old ones are gone; `progress`
-    /// is told of each step.
+    /// The keys that were won and count for who goes on at this position, whether the one that it names is among them,
+    /// and whether old ones are gone; `progress` is told of each step.
     ///
     /// # Errors
     /// [`Kind::Lost`] for one that cannot be read; those of the bus.
@@ -196,16 +195,22 @@ impl Owner {
         &self,
         bus: &dyn Bus,
         horizon: Horizon,
-        last: Option<(Offset, u32)>,
+        position: Option<&Position>,
         progress: &(dyn Fn() + Send + Sync),
     ) -> Result<Restored> {
         /// Records read in one step.
         const STEP: u64 = 20_000;
         let name = keys_topic(&self.actor.pipeline, &self.actor.stage);
         let topic = bus.topic(&name).await?.ok_or_else(|| missing(name.as_str()))?;
+        let last = position.and_then(|position| position.won);
         let (mut keys, mut has_last) = (Keys::new(horizon), last.is_none());
         let ends = bus.watermarks(&topic, self.partition).await?;
         let mut from = ends.low;
+        if let Some(time) = position.and_then(|position| position.time) {
+            // A key comes onto the bus behind its winner: what is older by then counts no more.
+            let counts = time.saturating_sub(age(horizon)).saturating_sub(SLACK_MS);
+            from = from.max(bus.offset_before(&topic, self.partition, counts).await?);
+        }
         while from < ends.high {
             let to = (from + STEP).min(ends.high);
             for record in read_range(bus, &topic, self.partition, from, to).await? {
@@ -230,12 +235,15 @@ impl Owner {
     }
 }
 
-/// By how many milliseconds who reads on at this bus time is too late for keys that count then, which are kept for
-/// so long.
+/// By how many milliseconds who reads a record of this bus time is too late for keys that count then, which are kept
+/// for so long.
 pub fn late(at: Millis, horizon: Horizon, kept: Millis, now: Millis) -> Option<Millis> {
-    let age = Millis::try_from(horizon.age.as_millis()).unwrap_or(Millis::MAX);
-    let late = now.saturating_sub(kept).saturating_sub(at.saturating_sub(age));
+    let late = now.saturating_sub(kept).saturating_sub(at.saturating_sub(age(horizon)));
     (late > 0).then_some(late)
+}
+
+fn age(horizon: Horizon) -> Millis {
+    Millis::try_from(horizon.age.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// What of the keys is on the bus.

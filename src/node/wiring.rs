@@ -258,6 +258,7 @@ impl Common {
                 }
                 StageKind::Loader(settings) => {
                     let (settings, sink) = (Arc::new((**settings).clone()), load::open(&settings.sink)?);
+                    let witness = load::Witness::default();
                     for replica in (0..stage.replicas).rev() {
                         let parts = LoaderParts {
                             settings: settings.clone(),
@@ -267,6 +268,7 @@ impl Common {
                             clock: self.clock.clone(),
                             suspects: Suspects::default(),
                             loads: Loads::default(),
+                            witness: witness.clone(),
                             tracer: self.tracer.clone(),
                         };
                         let actor = self.child(wired, stage, replica, move |life| Loader::new(life, parts.clone()));

@@ -67,7 +67,7 @@ struct Held {
 
 fn answer(held: &mut Held, request: &Request) -> Reply {
     let who = request.headers.get("authorization").map(String::as_str);
-    let (wanted, sink) = match request.target.as_str() {
+    let (wanted, sink) = match request.target.split('?').next().unwrap() {
         "/users" => (TOKEN, None),
         "/one/_bulk" => (PASSWORD, Some(&mut held.one)),
         "/other/_bulk" => (KEY, Some(&mut held.other)),

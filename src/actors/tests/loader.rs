@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     load::{
-        Settings,
+        self, Settings,
         sink::{Answer, Place, Sink, Written},
         testing,
         transform::{self, Row},
@@ -82,6 +82,7 @@ fn parts(bus: &SharedBus, sink: &Arc<Held>) -> LoaderParts {
         clock: Arc::new(SystemClock),
         suspects: Suspects::default(),
         loads: Loads::default(),
+        witness: load::Witness::default(),
         tracer: Tracer::default(),
     }
 }

@@ -44,7 +44,7 @@ use self::{
 use super::{Bus, Outgoing, Producer, Reader, TopicInfo, TopicSpec, Watermarks};
 use crate::{
     fault::{Fault, Result},
-    model::{Clock, Offset, Partition, TopicName},
+    model::{Clock, Millis, Offset, Partition, TopicName},
 };
 
 /// What the embedded bus is told.
@@ -231,6 +231,17 @@ impl Bus for EmbeddedBus {
         let work = move |conn: &rusqlite::Connection| {
             let part = Part::find(conn, &Topic::identified(conn, &topic)?, partition)?;
             Ok(Watermarks { low: part.low, high: part.next })
+        };
+        self.inner.pool.read(work).await
+    }
+
+    async fn offset_before(&self, topic: &TopicInfo, partition: Partition, time: Millis) -> Result<Offset> {
+        let topic = topic.clone();
+        let work = move |conn: &rusqlite::Connection| {
+            let part = Part::find(conn, &Topic::identified(conn, &topic)?, partition)?;
+            let Some(block) = part.block_at(conn, time)? else { return Ok(part.next) };
+            let records = part.read_block(conn, &block)?;
+            Ok(records.iter().find(|record| record.time >= time).map_or(block.place.next, |record| record.offset))
         };
         self.inner.pool.read(work).await
     }

@@ -261,6 +261,16 @@ impl Part {
         Ok(blocks)
     }
 
+    /// The first block with a record of this time or later.
+    pub(super) fn block_at(&self, conn: &Connection, time: Millis) -> Result<Option<BlockRow>, Trouble> {
+        const SQL: &str = "SELECT row, base, next, first_time, last_time, num_records, bytes FROM blocks
+            WHERE part = ?1 AND last_time >= ?2 ORDER BY base LIMIT 1";
+        let mut statement = conn.prepare_cached(SQL)?;
+        let mut rows = statement.query(params![self.part, time])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some(BlockRow { row: row.get(0)?, place: self.place(row)?, bytes: row.get(6).map(i64::cast_unsigned)? }))
+    }
+
     /// The records of one block.
     pub(super) fn read_block(&self, conn: &Connection, block: &BlockRow) -> Result<Vec<Record>, Trouble> {
         let mut records = Vec::new();

@@ -65,6 +65,28 @@ fn spec(name: &str, cleanup: Cleanup) -> TopicSpec {
     TopicSpec { name: name.into(), num_partitions: 1, cleanup }
 }
 
+#[tokio::test]
+async fn a_time_leads_to_the_first_record_that_is_not_earlier() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(NOON);
+    let bus = EmbeddedBus::open(Settings { path: folder.path().to_owned() }, Arc::new(clock.clone())).unwrap();
+    let keep = Cleanup::Delete { retention_ms: None, retention_bytes: None };
+    let topic = bus.ensure_topic(&spec("t", keep)).await.unwrap();
+    let mut sender = bus.producer("p").await.unwrap();
+    let mut sent = Vec::new();
+    for n in 0..20 {
+        let offsets = sender.send(vec![record(&topic, "a"), record(&topic, "b")]).await.unwrap();
+        sent.push((NOON + n * 1_000, offsets[0]));
+        clock.advance(1_000);
+    }
+    for (time, first) in &sent {
+        assert_eq!(bus.offset_before(&topic, 0, *time).await.unwrap(), *first);
+        assert_eq!(bus.offset_before(&topic, 0, time - 1).await.unwrap(), *first);
+    }
+    let high = bus.watermarks(&topic, 0).await.unwrap().high;
+    assert_eq!(bus.offset_before(&topic, 0, NOON + 20_000).await.unwrap(), high);
+}
+
 fn record(topic: &TopicInfo, value: impl AsRef<[u8]>) -> Outgoing {
     let value = Some(Bytes::copy_from_slice(value.as_ref()));
     Outgoing { topic: topic.name.clone(), partition: 0, key: None, value, headers: vec![] }

@@ -48,9 +48,13 @@ const MIN_FRESH: u64 = 1_000;
 /// A WAL longer than this is cut back, even if readers have to wait for it a moment.
 const WAL_BYTES: u64 = 256 << 20;
 
+/// Nothing is forgotten before this: who opens the bus first says how long each topic keeps records now.
+const GRACE_MS: i64 = 60_000;
+
 /// When upkeep is due.
 #[derive(Debug)]
 pub(super) struct Upkeep {
+    opened: Option<Millis>,
     last: Option<Millis>,
     more: bool,
     /// Free pages that are kept in any case.
@@ -59,7 +63,7 @@ pub(super) struct Upkeep {
 
 impl Default for Upkeep {
     fn default() -> Self {
-        Self { last: None, more: false, spare_pages: 8_192 }
+        Self { opened: None, last: None, more: false, spare_pages: 8_192 }
     }
 }
 
@@ -75,8 +79,10 @@ impl Upkeep {
     }
 
     /// Whether to do something now. A clock that was set back is no reason to wait.
-    fn is_due(&self, now: Millis) -> bool {
-        self.more || self.last.is_none_or(|last| now < last || now - last >= EVERY_MS)
+    fn is_due(&mut self, now: Millis) -> bool {
+        let opened = *self.opened.get_or_insert(now);
+        let is_past = |then: Millis, wait: i64| now < then || now - then >= wait;
+        self.more || is_past(opened, GRACE_MS) && self.last.is_none_or(|last| is_past(last, EVERY_MS))
     }
 }
 

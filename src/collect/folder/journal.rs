@@ -45,7 +45,7 @@ pub(super) struct Aside {
 struct Pages {
     format: u32,
     /// Files whose events are durable, and that are perhaps not done.
-    done: Vec<Identity>,
+    done: Vec<Stand>,
     aside: Vec<Aside>,
     /// Where earlier lives stood when they ended.
     #[serde(default)]
@@ -85,9 +85,9 @@ impl Journal {
         Ok(Self { path, pages })
     }
 
-    /// Whether all events of a file are durable.
-    pub fn is_done(&self, identity: &Identity) -> bool {
-        self.pages.done.contains(identity)
+    /// How far a file was taken all of whose events are durable; perhaps it was changed since.
+    pub fn done(&self, found: &Found) -> Option<&Stand> {
+        self.pages.done.iter().find(|stand| found.is_of(stand))
     }
 
     /// The file's entry, if it is left alone: whatever became of it since.
@@ -105,6 +105,8 @@ impl Journal {
     /// # Errors
     /// Those of the file system.
     pub fn leave(&mut self, aside: Aside) -> Result<()> {
+        self.pages.done.retain(|stand| stand.identity != aside.identity);
+        self.pages.begun.retain(|stand| stand.identity != aside.identity);
         if !self.pages.aside.contains(&aside) {
             self.pages.aside.push(aside);
         }
@@ -122,29 +124,27 @@ impl Journal {
         self.pages.begun.push(at);
     }
 
-    /// All events of these files are durable.
+    /// All events of these files are durable; where they were begun is of no use any more.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn note_done(&mut self, files: &[Identity]) -> Result<()> {
-        for file in files {
-            if !self.pages.done.contains(file) {
-                self.pages.done.push(*file);
-            }
-        }
+    pub fn note_done(&mut self, files: &[Stand]) -> Result<()> {
+        let is_one = |stand: &Stand| files.iter().any(|file| file.identity == stand.identity);
+        self.pages.begun.retain(|stand| !is_one(stand));
+        self.pages.done.retain(|stand| !is_one(stand));
+        self.pages.done.extend_from_slice(files);
         self.store()
     }
 
-    /// All files that were to be done are but these, and this is what the folder has: what is gone is forgotten.
+    /// All files that were to be done are but these; what is gone is forgotten.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn forget(&mut self, undone: &[Found], there: &[Found]) -> Result<()> {
-        let is_there =
-            |file: &Path, identity: &Identity| there.iter().any(|found| found.is_file_of(file, identity));
-        self.pages.done.retain(|done| undone.iter().any(|found| found.identity == *done));
-        self.pages.aside.retain(|aside| is_there(&aside.file, &aside.identity));
-        self.pages.begun.retain(|stand| is_there(&stand.file, &stand.identity));
+    pub fn forget(&mut self, undone: &[Stand], is_gone: impl Fn(&Path, &Identity) -> bool) -> Result<()> {
+        let is_undone = |stand: &Stand| undone.iter().any(|other| other.identity == stand.identity);
+        self.pages.done.retain(|stand| is_undone(stand) || !is_gone(&stand.file, &stand.identity));
+        self.pages.aside.retain(|aside| !is_gone(&aside.file, &aside.identity));
+        self.pages.begun.retain(|stand| !is_gone(&stand.file, &stand.identity));
         self.store()
     }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Done, FolderSettings, Identity, Order};
+use super::{Done, FolderSettings, Identity, Order, Stand};
 use crate::{
     fault::{Fault, Result},
     model::Millis,
@@ -26,6 +26,11 @@ impl Found {
     /// Whether it is that file, perhaps changed since.
     pub fn is_file_of(&self, file: &Path, identity: &Identity) -> bool {
         self.identity.is_file_of(&self.file, identity, file)
+    }
+
+    /// Whether it is the file of this stand, perhaps changed since or under another name.
+    pub fn is_of(&self, stand: &Stand) -> bool {
+        self.identity == stand.identity || self.is_file_of(&stand.file, &stand.identity)
     }
 }
 

@@ -149,12 +149,12 @@ impl Identity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stand {
     /// The file's path within the folder.
-    #[serde(rename = "f")]
+    #[serde(rename = "f", default)]
     file: PathBuf,
     #[serde(flatten)]
     identity: Identity,
     /// Bytes of the file, unpacked, up to the event's end.
-    #[serde(rename = "a")]
+    #[serde(rename = "a", default)]
     at: u64,
 }
 

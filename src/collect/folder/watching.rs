@@ -15,9 +15,8 @@ use tokio::{
 };
 
 use super::{
-    AHEAD_EVENTS, AHEAD_FILES, FolderSettings,
+    AHEAD_EVENTS, AHEAD_FILES, FolderSettings, Stand,
     journal::Aside,
-    listing::Found,
     worker::{Step, Worker},
 };
 use crate::{
@@ -58,7 +57,7 @@ struct Waiting {
 
 /// What is to be done with it then.
 enum What {
-    Finish(Found),
+    Finish(Stand),
     Leave(Aside),
 }
 
@@ -138,7 +137,7 @@ impl Folder {
                 return (Some(worker), Worked::Stepped(step));
             }
             let files = done.iter().filter_map(|waiting| match &waiting.what {
-                What::Finish(found) => Some(found.clone()),
+                What::Finish(stand) => Some(stand.clone()),
                 What::Leave(_) => None,
             });
             let result = worker.done(&files.collect::<Vec<_>>());
@@ -182,7 +181,7 @@ impl Folder {
                 (self.handed, self.since) = (self.handed + 1, self.since + 1);
                 self.ready.push_back(Received::OversizedEnd { token, unreadable: None });
             }
-            Step::Read(found, events) => self.wait_for(events, What::Finish(found)),
+            Step::Read(stand, events) => self.wait_for(events, What::Finish(stand)),
             Step::Leave(aside) => {
                 self.ready.push_back(Received::OversizedVoid);
                 self.wait_for(self.since, What::Leave(aside));

@@ -45,7 +45,7 @@ pub(super) enum Step {
     PartsEnd(Bytes),
     /// A file was read to its end, and is what it was when it was taken; how many events it gave, or that they are
     /// many, where some were taken in an earlier life.
-    Read(Found, u64),
+    Read(Stand, u64),
     /// A file is to be left alone once what was handed out of it is durable.
     Leave(Aside),
     /// Something is to be told of files.
@@ -66,7 +66,7 @@ pub(super) struct Worker {
     /// Files that are read and not done, and how far.
     read: Vec<Stand>,
     /// Those of them that withstood it, and when they are tried again.
-    undone: Vec<Found>,
+    undone: Vec<Stand>,
     again_at: Millis,
     /// What the last look found, last first.
     ahead: Vec<Found>,
@@ -114,10 +114,10 @@ impl Worker {
             nameless: BTreeSet::new(),
         };
         let mut told = Vec::new();
-        for Found { file, identity } in worker.look(Millis::MAX)? {
-            if worker.journal.is_done(&identity) {
-                worker.read.push(Stand { file: file.clone(), identity, at: identity.size });
-                told.extend(worker.done_one(&Found { file, identity })?);
+        for found in worker.look(Millis::MAX)? {
+            if let Some(stand) = worker.journal.done(&found).cloned() {
+                worker.read.push(stand.clone());
+                told.extend(worker.done_one(&stand)?);
             }
         }
         worker.forget()?;
@@ -210,7 +210,7 @@ impl Worker {
         loop {
             let Some(found) = self.ahead.pop() else {
                 self.ahead = self.look(self.clock.now())?;
-                let read = |found: &Found| self.read.iter().any(|read| found.is_file_of(&read.file, &read.identity));
+                let read = |found: &Found| self.read.iter().any(|read| found.is_of(read));
                 self.ahead.retain(|found| !read(found) && self.journal.aside(found).is_none());
                 self.ahead.reverse();
                 if self.ahead.is_empty() {
@@ -219,7 +219,7 @@ impl Worker {
                 continue;
             };
             // It is long since it was listed; and a file may have two names, by a link.
-            if self.read.iter().any(|read| found.is_file_of(&read.file, &read.identity)) {
+            if self.read.iter().any(|read| found.is_of(read)) {
                 continue;
             }
             let about = fs::metadata(self.settings.path.join(&found.file));
@@ -263,8 +263,8 @@ impl Worker {
         };
         let Stand { file, identity, at } = reading.stand.clone();
         if present == Some(identity) {
-            self.read.push(reading.stand);
-            return Ok(Step::Read(Found { file, identity }, reading.events));
+            self.read.push(reading.stand.clone());
+            return Ok(Step::Read(reading.stand, reading.events));
         }
         let is_same = present.is_some_and(|present| present.is_file_of(&file, &identity, &file));
         let text = format!("{}: {}", reading.path().display(), changed(identity, present, is_same));
@@ -291,7 +291,9 @@ impl Worker {
             "{why}: it is left alone from now on; {taken} bytes of it{unpacked} are taken. Put the rest into a file of its \
              own, like: {rest} > {shown}.rest"
         );
+        let identity = aside.identity;
         self.journal.leave(aside)?;
+        self.settle(identity);
         Ok(Fault::data(text))
     }
 
@@ -300,101 +302,127 @@ impl Worker {
     ///
     /// # Errors
     /// Those of the file system, and too many files that withstand: the same again.
-    pub fn done(&mut self, files: &[Found]) -> Result<Vec<Fault>> {
+    pub fn done(&mut self, files: &[Stand]) -> Result<Vec<Fault>> {
         let mut told = Vec::new();
         if self.undone.len() >= MOST_UNDONE {
             told = self.try_again()?;
         }
-        if let Some(found) = self.undone.first().filter(|_| self.undone.len() >= MOST_UNDONE) {
-            let path = self.settings.path.join(&found.file);
+        if let Some(stand) = self.undone.first().filter(|_| self.undone.len() >= MOST_UNDONE) {
+            for fault in told {
+                tracing::error!(error = %fault, "the source");
+            }
+            let path = self.settings.path.join(&stand.file);
             let text = format!("this file and {} others can be neither renamed nor moved nor deleted", MOST_UNDONE - 1);
             return Err(Fault::user(text).at(path.display()));
         }
-        let identities: Vec<_> = files.iter().map(|found| found.identity).collect();
-        self.journal.note_done(&identities)?;
-        for found in files {
-            told.extend(self.done_one(found)?);
+        self.journal.note_done(files)?;
+        for stand in files {
+            self.resume.take_if(|resumed| resumed.identity == stand.identity);
+            told.extend(self.done_one(stand)?);
         }
         self.forget()?;
-        self.read.retain(|read| {
-            !identities.contains(&read.identity) || self.undone.iter().any(|found| found.identity == read.identity)
-        });
         Ok(told)
     }
 
     /// Tries again with those that withstood.
     fn try_again(&mut self) -> Result<Vec<Fault>> {
         let mut told = Vec::new();
-        for found in self.undone.clone() {
-            told.extend(self.done_one(&found)?);
+        for stand in self.undone.clone() {
+            told.extend(self.done_one(&stand)?);
         }
         self.forget()?;
         self.again_at = self.clock.now() + AGAIN;
         Ok(told)
     }
 
+    /// What is gone is forgotten; not what lies on a file system of which nothing is to be seen, which may not be
+    /// mounted now.
     fn forget(&mut self) -> Result<()> {
         let there = self.look(Millis::MAX)?;
-        self.journal.forget(&self.undone, &there)
+        let folder = &self.settings.path;
+        let own = fs::metadata(folder).map_err(|error| Fault::io(folder.display(), &error))?.dev();
+        let is_gone = |file: &Path, identity: &Identity| {
+            let is_seen = identity.device == own || there.iter().any(|found| found.identity.device == identity.device);
+            let is_listed = || there.iter().any(|found| found.is_file_of(file, identity));
+            // Settings may have changed, so that it is not listed.
+            let is_at_its_place = || {
+                let about = fs::metadata(folder.join(file));
+                about.is_ok_and(|about| Identity::of(&about).is_file_of(file, identity, file))
+            };
+            is_seen && !is_listed() && !is_at_its_place()
+        };
+        self.journal.forget(&self.undone, is_gone)
     }
 
     /// Has a file done. One that withstands is told once, and tried again.
-    fn done_one(&mut self, found: &Found) -> Result<Option<Fault>> {
-        let path = self.settings.path.join(&found.file);
-        let done = match fs::metadata(&path) {
-            Ok(about) if Identity::of(&about) == found.identity => finish(&self.settings, &found.file).map(|()| true),
-            Ok(about) => {
-                self.undone.retain(|undone| undone != found);
-                return self.was_changed(found, Identity::of(&about));
+    fn done_one(&mut self, stand: &Stand) -> Result<Option<Fault>> {
+        let done = match self.find(stand) {
+            Ok(Some(found)) if found.identity == stand.identity => self.finish(&found),
+            Ok(Some(found)) => {
+                self.settle(stand.identity);
+                return self.was_changed(stand, found).map(Some);
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let there = self.look(Millis::MAX)?;
-                if let Some(renamed) = there.into_iter().find(|other| other.identity == found.identity) {
-                    self.undone.retain(|undone| undone != found);
-                    return self.done_one(&renamed);
-                }
-                // Done before this process was killed, or taken away: its events are durable.
-                Ok(false)
-            }
-            Err(error) => Err(Fault::io(path.display(), &error)),
+            // Done before this process was killed, or taken away: its events are durable.
+            Ok(None) => Ok(()),
+            Err(fault) => Err(fault),
         };
-        let was_undone = self.undone.contains(found);
-        match done {
-            Err(mut fault) => {
-                if was_undone {
-                    return Ok(None);
-                }
-                self.undone.push(found.clone());
-                fault.message.push_str(
-                    "; all of it is taken and it is not read again: it stays as it is until that is mended, and is tried \
-                     again each minute",
-                );
-                Ok(Some(fault))
-            }
-            Ok(is_now) => {
-                self.undone.retain(|undone| undone != found);
-                if is_now {
-                    tracing::info!(file = %path.display(), "read to its end");
-                }
-                if let Some(tracked) = self.tracked.take_if(|tracked| is_now && tracked.target == path) {
-                    // As the agent does; who has taken that away meanwhile was as right.
-                    let _ = fs::remove_file(tracked.meta);
-                }
-                Ok(None)
-            }
+        let Err(mut fault) = done else {
+            self.settle(stand.identity);
+            return Ok(None);
+        };
+        if self.undone.iter().any(|undone| undone.identity == stand.identity) {
+            return Ok(None);
         }
+        self.undone.push(stand.clone());
+        fault.message.push_str(
+            "; all of it is taken and it is not read again: it stays as it is until that is mended, and is tried again \
+             each minute",
+        );
+        Ok(Some(fault))
+    }
+
+    fn finish(&mut self, found: &Found) -> Result<()> {
+        finish(&self.settings, &found.file)?;
+        let path = self.settings.path.join(&found.file);
+        tracing::info!(file = %path.display(), "read to its end");
+        if let Some(tracked) = self.tracked.take_if(|tracked| tracked.target == path) {
+            // As the agent does; who has taken that away meanwhile was as right.
+            let _ = fs::remove_file(tracked.meta);
+        }
+        Ok(())
+    }
+
+    /// The file of this stand as it is now, at its place or where it was renamed to.
+    fn find(&mut self, stand: &Stand) -> Result<Option<Found>> {
+        let path = self.settings.path.join(&stand.file);
+        let present = match fs::metadata(&path) {
+            Ok(about) => Some(Identity::of(&about)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Fault::io(path.display(), &error)),
+        };
+        if let Some(identity) = present
+            && identity.is_file_of(&stand.file, &stand.identity, &stand.file)
+        {
+            return Ok(Some(Found { file: stand.file.clone(), identity }));
+        }
+        let found = self.look(Millis::MAX)?.into_iter().find(|found| found.is_of(stand));
+        if present.is_some() && found.is_none() {
+            tracing::warn!(file = %path.display(), "another file of this name came before the one that is read was done: it is read, too");
+        }
+        Ok(found)
     }
 
     /// It is not any more what was read.
-    fn was_changed(&mut self, Found { file, identity }: &Found, present: Identity) -> Result<Option<Fault>> {
-        let path = self.settings.path.join(file);
-        if !present.is_file_of(file, identity, file) {
-            tracing::warn!(file = %path.display(), "another file of this name came before the one that is read was done: it is read, too");
-            return Ok(None);
-        }
-        let taken = self.read.iter().find(|read| read.identity == *identity).map_or(identity.size, |read| read.at);
-        let why = format!("{}: {}", path.display(), changed(*identity, Some(present), true));
-        self.leave_alone(Aside { file: file.clone(), identity: *identity, taken, why }).map(Some)
+    fn was_changed(&mut self, stand: &Stand, found: Found) -> Result<Fault> {
+        let path = self.settings.path.join(&found.file);
+        let why = format!("{}: {}", path.display(), changed(stand.identity, Some(found.identity), true));
+        self.leave_alone(Aside { file: found.file, identity: stand.identity, taken: stand.at, why })
+    }
+
+    /// Nothing is to be done with this file any more.
+    fn settle(&mut self, identity: Identity) {
+        self.undone.retain(|stand| stand.identity != identity);
+        self.read.retain(|stand| stand.identity != identity);
     }
 }
 

@@ -25,8 +25,8 @@ pub use polling::Polling;
 
 use crate::web::Header;
 
-/// Some answers never end.
-pub const MAX_KEPT: u64 = 1 << 30;
+/// Some answers never end: of the first one in a row so many bytes are kept.
+pub const MAX_KEPT: u64 = 256 << 20;
 
 /// How a service is asked.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct PollSettings {
     pub max_pause: Duration,
     /// An answer with more bytes than this is kept as a file and reported as a dead letter.
     pub max_answer: u64,
-    /// Of such an answer so much is kept, if it does not end.
+    /// Of such an answer so much is kept, if it does not end, and nothing of the next ones.
     pub max_kept: u64,
     /// Pages of one slot at most.
     pub max_pages: u32,

@@ -37,6 +37,8 @@ pub struct Polling {
     clock: Arc<dyn Clock>,
 
     slots: Slots,
+    /// Whether the last answer did not end.
+    is_endless: bool,
     doing: Doing,
     /// Handed out before anything else is done.
     ready: VecDeque<Received>,
@@ -96,6 +98,7 @@ impl Polling {
             longest: settings.timeout.saturating_mul(LONGEST),
             clock,
             slots: Slots::new(settings.period, settings.jitter, settings.max_pause, slot_of(&resume.token)),
+            is_endless: false,
             doing: Doing::Idle,
             ready: VecDeque::from_iter(is_cut.then_some(Received::Missed(1))),
         })
@@ -181,6 +184,7 @@ impl Polling {
 
     fn succeeded(&mut self) {
         self.slots.succeeded();
+        self.is_endless = false;
         self.doing = Doing::Idle;
     }
 
@@ -214,9 +218,13 @@ impl Source for Polling {
                 }
                 Doing::Overflowing(page, Overflow { rest, bytes, until }) => {
                     if *bytes >= self.max_kept || Instant::now() >= *until {
-                        let why = format!("an answer that does not end: its first {bytes} bytes are kept");
+                        let why = format!("an answer that does not end, of {bytes} bytes so far");
                         let (token, unreadable) = (page.token(self.clock.now(), 0, ""), Some(why.clone()));
-                        self.ready.push_back(Received::OversizedEnd { token, unreadable });
+                        // One is enough to look at.
+                        self.ready.push_back(match std::mem::replace(&mut self.is_endless, true) {
+                            true => Received::OversizedVoid,
+                            false => Received::OversizedEnd { token, unreadable },
+                        });
                         self.failed(Fault::external(why));
                         continue;
                     }

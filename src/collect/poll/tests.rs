@@ -287,10 +287,10 @@ async fn a_restart_asks_for_the_slot_behind_the_last_one_and_says_what_passed() 
 async fn an_answer_that_never_ends_is_kept_in_part_and_backed_off_from() {
     let service = Service::start().await;
     let mut settings = service.settings();
-    let check = async |settings: &PollSettings, chunk: usize| {
-        let mut polling = polling(settings, "");
+    let check = async |polling: &mut Polling, chunk: usize| {
         let drip = async {
             let (mut socket, _) = service.listener.accept().await.unwrap();
+            while socket.read_u8().await.unwrap() != b'\r' {}
             socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
             while socket.write_all(&vec![b'x'; chunk]).await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -301,7 +301,9 @@ async fn an_answer_that_never_ends_is_kept_in_part_and_backed_off_from() {
             loop {
                 match polling.next().await.unwrap() {
                     Received::OversizedPart(part) => bytes += part.len(),
-                    Received::OversizedEnd { unreadable, .. } => break (bytes, unreadable.unwrap()),
+                    Received::OversizedEnd { unreadable, .. } => break (bytes, unreadable),
+                    Received::OversizedVoid => break (bytes, None),
+                    Received::Missed(_) => {}
                     other => panic!("{other:?}"),
                 }
             }
@@ -310,19 +312,25 @@ async fn an_answer_that_never_ends_is_kept_in_part_and_backed_off_from() {
             heard = heard => heard,
             () = drip => panic!("nobody listened"),
         };
-        assert_eq!(why, format!("an answer that does not end: its first {bytes} bytes are kept"));
-        let (fault, _) = failure(&mut polling).await;
-        assert!(fault.message.contains("does not end"), "{fault}");
-        bytes
+        let (fault, _) = failure(polling).await;
+        let said = format!("an answer that does not end, of {bytes} bytes so far");
+        assert!(fault.message.ends_with(&said), "{fault}");
+        (bytes, why.map(|why| why == said))
     };
     // For long, and for much.
     settings.timeout = Duration::from_millis(200);
-    let bytes = check(&settings, 500).await;
-    assert!(bytes > 1_000, "{bytes}");
+    let (bytes, is_kept) = check(&mut polling(&settings, ""), 500).await;
+    assert!(bytes > 1_000 && is_kept == Some(true), "{bytes}");
     settings.timeout = Duration::from_secs(20);
     settings.max_kept = 50_000;
-    let bytes = check(&settings, 10_000).await;
-    assert!((50_000..200_000).contains(&bytes), "{bytes}");
+    let mut polling = polling(&settings, "");
+    let (bytes, is_kept) = check(&mut polling, 10_000).await;
+    assert!((50_000..200_000).contains(&bytes) && is_kept == Some(true), "{bytes}");
+    // The next one is as the first, and the disk is not for all of them.
+    assert_eq!(check(&mut polling, 10_000).await.1, None);
+    let ((), taken) = tokio::join!(async { drop(service.answer([ok("{}")]).await) }, events(&mut polling));
+    assert_eq!(texts(taken), ["{}"]);
+    assert_eq!(check(&mut polling, 10_000).await.1, Some(true), "after a success it is the first again");
 }
 
 #[tokio::test]

@@ -88,6 +88,10 @@ impl Elastic {
         let (mut url, shown) = web::address(&settings.url)?;
         let path = format!("{}/_bulk", url.path().trim_end_matches('/'));
         url.set_path(&path);
+        // The server has a minute for a shard that is not there, by itself. Whose documents wait for one is known from
+        // its own answer only.
+        let patience = format!("{}ms", settings.timeout.as_millis() / 2);
+        url.query_pairs_mut().append_pair("timeout", &patience);
         let client = web::builder()
             // A POST that is sent elsewhere becomes a GET on the way.
             .redirect(Policy::none())

@@ -259,6 +259,36 @@ async fn small_sends_are_read_in_batches_of_up_to_a_thousand_and_a_megabyte() {
 }
 
 #[tokio::test]
+async fn who_opens_the_bus_has_time_to_say_that_records_stay_for_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(NOON);
+    let open = || EmbeddedBus::open(Settings { path: folder.path().into() }, Arc::new(clock.clone())).unwrap();
+    let kept = |days: i64| Cleanup::Delete { retention_ms: Some(days * 86_400_000), retention_bytes: None };
+    let bus = open();
+    let topic = bus.ensure_topic(&spec("t", kept(7))).await.unwrap();
+    bus.producer("p").await.unwrap().send(vec![record(&topic, "x")]).await.unwrap();
+    drop(bus);
+    clock.advance(8 * 86_400_000);
+    let bus = open();
+    bus.ensure_topic(&spec("another", kept(7))).await.unwrap();
+    clock.advance(50_000);
+    bus.commit_offset("g", &topic, 0, 0).await.unwrap();
+    bus.ensure_topic(&spec("t", kept(30))).await.unwrap();
+    clock.advance(3_600_000);
+    for _ in 0..2 {
+        bus.commit_offset("g", &topic, 0, 0).await.unwrap();
+    }
+    assert_eq!(bus.watermarks(&topic, 0).await.unwrap(), Watermarks { low: 0, high: 1 });
+    // And shorter again, from now on.
+    bus.ensure_topic(&spec("t", kept(7))).await.unwrap();
+    clock.advance(3_600_000);
+    for _ in 0..2 {
+        bus.commit_offset("g", &topic, 0, 0).await.unwrap();
+    }
+    assert_eq!(bus.watermarks(&topic, 0).await.unwrap(), Watermarks { low: 1, high: 1 });
+}
+
+#[tokio::test]
 async fn retention_and_compaction_run_by_themselves() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(NOON);

@@ -219,7 +219,7 @@ async fn what_the_journal_says_is_done_is_not_read_again() {
     place.put("a", "a1\n", 0);
     let about = fs::metadata(place.folder.path().join("a")).unwrap();
     let mut journal = journal::Journal::open(place.spool.path()).unwrap();
-    journal.note_done(&[Identity::of(&about)]).unwrap();
+    journal.note_done(&[Stand { file: "a".into(), identity: Identity::of(&about), at: 3 }]).unwrap();
     // Who died between the journal and the rename.
     let mut life = place.live(b"");
     life.take().await;
