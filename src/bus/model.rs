@@ -117,7 +117,8 @@ impl Topics {
         if let Some(at) = self.find(&spec.name) {
             let topic = &mut self.topics[at];
             let is_compact = |cleanup| cleanup == Cleanup::Compact;
-            if topic.info.num_partitions != spec.num_partitions || is_compact(topic.cleanup) != is_compact(spec.cleanup) {
+            if topic.info.num_partitions != spec.num_partitions || is_compact(topic.cleanup) != is_compact(spec.cleanup)
+            {
                 return Err(Fault::user(format!("topic {} exists and is different: {:?}", spec.name, topic.info)));
             }
             topic.cleanup = spec.cleanup;

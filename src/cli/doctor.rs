@@ -53,7 +53,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let Some(pipelines) = pipelines(&arguments.file) else { return Ok(COMPLAINTS) };
     let mut findings = vec![Finding::fine("howdah", format!("version {}", env!("CARGO_PKG_VERSION")))];
     // What only a source has to be told keeps no look from being taken, and a start all the same.
-    let complaints = config::load(std::slice::from_ref(&arguments.file), &config::environment).err().unwrap_or_default();
+    let complaints =
+        config::load(std::slice::from_ref(&arguments.file), &config::environment).err().unwrap_or_default();
     findings.extend(complaints.iter().map(|complaint| Finding::wrong("pipeline", complaint.to_string())));
     for pipeline in &pipelines {
         findings.extend(block_on(of_bus(pipeline))?);

@@ -253,7 +253,8 @@ mod tests {
     ) -> (Vec<usize>, Vec<u32>, u32) {
         let (rows, waits) = (rows(100), Waits::default());
         let sink = Moody { held: Mutex::default(), requests: AtomicU32::new(0), answer: Box::new(answer) };
-        let refused: Vec<usize> = deliver(&sink, &rows, &waits, &Witness::default()).await.into_iter().map(|refused| refused.row).collect();
+        let refused: Vec<usize> =
+            deliver(&sink, &rows, &waits, &Witness::default()).await.into_iter().map(|refused| refused.row).collect();
         let expected: BTreeSet<_> =
             rows.iter().enumerate().filter(|(n, _)| !refused.contains(n)).map(|(_, row)| row.clone()).collect();
         assert_eq!(*sink.held.lock().unwrap(), expected);
@@ -404,7 +405,10 @@ mod tests {
     async fn a_witness_that_the_sink_refuses_by_now_or_that_is_old_tells_nothing() {
         for (answer, is_old) in [
             (Answer::Bad("too old".to_owned()), false),
-            (Answer::Each(Verdicts { later: vec![0], fault: Some(Fault::user("closed")), ..Verdicts::default() }), false),
+            (
+                Answer::Each(Verdicts { later: vec![0], fault: Some(Fault::user("closed")), ..Verdicts::default() }),
+                false,
+            ),
             (Answer::all_taken(), true),
         ] {
             let witness = Witness::default();

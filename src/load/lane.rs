@@ -19,10 +19,7 @@ use super::{
     transform::{Made, Row, Transform},
 };
 use crate::{
-    bus::{
-        Producer, SharedBus, TopicInfo,
-        letters,
-    },
+    bus::{Producer, SharedBus, TopicInfo, letters},
     failpoint::cross,
     fault::{Fault, Kind, Result},
     model::{ActorId, Batch, Clock, Fingerprint, Hole, Millis, Offset, Partition, Record, Why},
@@ -398,7 +395,8 @@ impl Lane {
         let last = self.won.last().map(|(_, winner)| (winner.offset, winner.element));
         let letters = self.buried.letters(&self.owner);
         let letter = letters.last().map(|letter| letter.coordinate.clone());
-        let position = Position { format: FORMAT, next: self.next, from: self.from, won: last, letter, time: self.time };
+        let position =
+            Position { format: FORMAT, next: self.next, from: self.from, won: last, letter, time: self.time };
         let Owner { topic, partition, actor } = &self.owner;
         let letters = letters.into_iter().map(|letter| letter.outgoing(&topic.name, actor));
         let won = self.won.drain(..).map(|(key, winner)| self.owner.store_key(&key, winner));

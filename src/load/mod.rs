@@ -8,7 +8,7 @@
 //! - [`deliver`](deliver()): every row is taken or refused, whatever the sink answers.
 //! - [`state`]: what lies on the bus: where a lane stands, and the keys that were won.
 //! - [`Witness`]: a row that tells an outage from rows that a sink fails on.
-//! - [`buried`]: the dead letters about what cannot be loaded.
+//! - `buried`: the dead letters about what cannot be loaded.
 //! - [`Lane`]: one partition: takes batches, and brings what they gave into the sink.
 //!
 //! Nothing tells whether a sink has taken what it was sent, so everything may be sent twice, and twice must be

@@ -10,7 +10,6 @@ use super::transform::Row;
 use crate::{
     fault::{Fault, Result},
     model::{Millis, Offset, Partition, TopicId},
-    web,
 };
 
 /// Where a row comes from.
@@ -84,9 +83,7 @@ impl Answer {
     }
 
     /// What comes of a request that has no answer: a server that is not reached says nothing of the rows.
-    pub(super) fn none(error: reqwest::Error) -> Self {
-        let is_reached = !error.is_connect();
-        let fault = Fault::external(web::chain(&error.without_url()));
+    pub(super) fn none((fault, is_reached): (Fault, bool)) -> Self {
         if is_reached { Self::Unclear(fault) } else { Self::Later(fault) }
     }
 

@@ -147,6 +147,12 @@ fn words(text: &str) -> String {
     found.unwrap_or_else(|| text.to_owned())
 }
 
+/// Why a request has no answer, and whether its server was reached.
+pub fn unanswered(error: reqwest::Error) -> (Fault, bool) {
+    let is_reached = !error.is_connect();
+    (Fault::external(chain(&error.without_url())), is_reached)
+}
+
 /// What went wrong, in full: reqwest says little itself, and its causes say what happened.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

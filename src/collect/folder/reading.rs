@@ -172,8 +172,11 @@ fn reader_at(path: &Path, stand: &Stand) -> Result<Box<dyn BufRead + Send>> {
     let file = File::open(path).map_err(io)?;
     // No more than it had when it was taken: what is written to it since makes it another file.
     let file = BufReader::with_capacity(BUFFER, file.take(stand.identity.size));
-    let mut reader: Box<dyn BufRead + Send> =
-        if is_packed(path) { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))) } else { Box::new(file) };
+    let mut reader: Box<dyn BufRead + Send> = if is_packed(path) {
+        Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    };
     let at = stand.at;
     let skipped = io::copy(&mut reader.by_ref().take(at), &mut io::sink());
     let skipped = skipped.map_err(|error| broken(path, 0, &error))?;

@@ -128,7 +128,7 @@ impl Elastic {
         let body = body(rows.to_vec(), self.settings.gzip).await?;
         let mut response = match request.headers(headers).body(body).send().await {
             Ok(response) => response,
-            Err(error) => return Ok(Answer::none(error)),
+            Err(error) => return Ok(Answer::none(web::unanswered(error))),
         };
         let status = response.status();
         if status == StatusCode::OK {
@@ -137,7 +137,7 @@ impl Elastic {
                 match response.chunk().await {
                     Ok(Some(chunk)) => text.extend_from_slice(&chunk),
                     Ok(None) => return Ok(answer::read(&text, rows.len()).unwrap_or_else(Answer::Unclear)),
-                    Err(error) => return Ok(Answer::none(error)),
+                    Err(error) => return Ok(Answer::none(web::unanswered(error))),
                 }
                 if text.len() > LARGEST {
                     return Ok(Answer::Unclear(Fault::external("an answer of more than 64 MiB")));

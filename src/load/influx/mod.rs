@@ -117,7 +117,7 @@ impl Influx {
         let (headers, body) = (self.headers().await?, body(rows.to_vec(), self.settings.gzip).await?);
         let response = match self.client.post(self.url.clone()).headers(headers).body(body).send().await {
             Ok(response) => response,
-            Err(error) => return Ok(Answer::none(error)),
+            Err(error) => return Ok(Answer::none(web::unanswered(error))),
         };
         let status = response.status();
         if status == StatusCode::NO_CONTENT {

@@ -105,7 +105,9 @@ async fn a_file_that_changes_while_it_cannot_be_done_is_left_alone_also_after_a_
     assert_eq!(later.texts(), ["c1"], "all of the others was taken");
     let said: Vec<_> = later.faults.iter().map(|fault| fault.message.clone()).collect();
     assert_eq!(said.len(), 2, "{said:?}");
-    for words in ["a.gz | tail -c +2101 ", "/sub/b: it was changed after it was taken, from 3 to 6 bytes", "tail -c +4 "] {
+    for words in
+        ["a.gz | tail -c +2101 ", "/sub/b: it was changed after it was taken, from 3 to 6 bytes", "tail -c +4 "]
+    {
         assert!(said.iter().any(|text| text.contains(words)), "{words:?} is not in {said:?}");
     }
     let mut last = stuck.place.live(b"");
