@@ -11,11 +11,10 @@
 
 use std::collections::VecDeque;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    sink::{Answer, Sink, Verdicts},
+    sink::{Answer, Around, Sink, Verdicts},
     witness::{Proof, Witness},
 };
 use crate::fault::Fault;
@@ -26,16 +25,6 @@ const IN_DOUBT: u32 = 4;
 /// Answers without a verdict on a row that stands alone, each while the sink takes the witness, before it is refused.
 /// With a loader's pauses this is more than ten minutes.
 const GIVEN_UP: u32 = 30;
-
-/// What goes on around a delivery.
-#[async_trait]
-pub trait Around: Send + Sync {
-    /// A request was answered: something gets on.
-    fn answered(&self);
-
-    /// The sink does not take what it was sent for now, for the `attempt`-th time in a row: waits.
-    async fn wait(&self, fault: &Fault, attempt: u32);
-}
 
 /// A row that the sink will never take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +179,8 @@ mod tests {
             atomic::{AtomicU32, Ordering},
         },
     };
+
+    use async_trait::async_trait;
 
     use super::*;
     use crate::load::{

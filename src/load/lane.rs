@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::{
     Settings, Witness,
     buried::{Buried, REFUSED, UNUSABLE},
-    deliver::{Around, Refused, deliver},
+    deliver::{Refused, deliver},
     keys::{Horizon, Keys, Verdict, Winner},
-    sink::{Place, Sink, Written},
+    sink::{Around, Place, Sink, Written},
     state::{self, FORMAT, Owner, Position, Restored},
     transform::{Made, Row, Transform},
 };

@@ -33,8 +33,9 @@ mod witness;
 
 use std::{sync::Arc, time::Duration};
 
-pub use deliver::{Around, deliver};
+pub use deliver::deliver;
 pub use lane::{Lane, Loaded, Parts};
+pub use sink::Around;
 pub use witness::Witness;
 
 use self::{elastic::Elastic, influx::Influx, keys::Horizon, sink::Sink};

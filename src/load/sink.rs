@@ -119,6 +119,16 @@ pub trait Sink: Send + Sync {
     async fn send(&self, rows: &[Bytes]) -> Answer;
 }
 
+/// What goes on around a delivery.
+#[async_trait]
+pub trait Around: Send + Sync {
+    /// A request was answered: something gets on.
+    fn answered(&self);
+
+    /// The sink does not take what it was sent for now, for the `attempt`-th time in a row: waits.
+    async fn wait(&self, fault: &Fault, attempt: u32);
+}
+
 /// These rows, each on a line of its own, as a request's body; made where it may take its time.
 ///
 /// # Errors

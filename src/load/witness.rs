@@ -9,10 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{
-    deliver::Around,
-    sink::{Answer, Sink},
-};
+use super::sink::{Answer, Around, Sink};
 use crate::fault::Domain;
 
 /// An older one is not sent: somebody may have deleted it meanwhile, with its index or without.
