@@ -154,8 +154,8 @@ pub trait Bus: Send + Sync {
     /// identity by now (this holds for every call that takes a [`TopicInfo`]).
     async fn watermarks(&self, topic: &TopicInfo, partition: Partition) -> Result<Watermarks>;
 
-    /// The first offset of which a record has this bus time or a later one, at least as far as the bus knows: every
-    /// record before it, also of those that are gone, is earlier. 0 from a bus that does not know.
+    /// An offset before which every record, also of those that are gone, has an earlier bus time than this: the first
+    /// record's that has not. 0 where nothing tells, since no record that is earlier is left, or the bus does not know.
     async fn offset_before(&self, _topic: &TopicInfo, _partition: Partition, _time: Millis) -> Result<Offset> {
         Ok(0)
     }

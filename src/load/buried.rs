@@ -13,10 +13,10 @@ pub const UNUSABLE: &str = "unusable";
 /// The reason of rows that the sink does not take; also where other elements are unusable.
 pub const REFUSED: &str = "refused";
 
-/// A letter names so many elements of those that something is said of …
-const MOST_ELEMENTS: usize = 20;
-/// … and says so many different things.
+/// A letter says so many different things …
 const MOST_WORDS: usize = 10;
+/// … and names so many runs of elements of which it says one.
+const MOST_RUNS: usize = 50;
 
 /// The records of a load that something is wrong with.
 #[derive(Default)]
@@ -30,13 +30,13 @@ struct Grave {
     why: Why,
 }
 
-/// What is wrong with which elements, as far as a letter says it.
+/// What is wrong with which elements.
 #[derive(Default)]
 struct Why {
-    /// The first few things, each with the first few elements, and of how many more it is true.
-    said: Vec<(String, Vec<u32>, usize)>,
-    /// Elements of which something else is.
-    others: usize,
+    /// The first few things that were said, and of which elements.
+    said: Vec<(String, Vec<u32>)>,
+    /// Elements of which something else was.
+    others: Vec<u32>,
 }
 
 impl Buried {
@@ -76,37 +76,40 @@ impl Buried {
 
 impl Why {
     fn push(&mut self, element: Option<u32>, words: String) {
-        let Some((_, elements, more)) = self.said.iter_mut().find(|(said, ..)| *said == words) else {
-            if self.said.len() < MOST_WORDS {
-                self.said.push((words, element.into_iter().collect(), 0));
-            } else {
-                self.others += 1;
-            }
-            return;
-        };
-        if elements.len() < MOST_ELEMENTS {
-            elements.extend(element);
-        } else {
-            *more += 1;
+        match self.said.iter().position(|(said, _)| *said == words) {
+            Some(at) => self.said[at].1.extend(element),
+            None if self.said.len() < MOST_WORDS => self.said.push((words, element.into_iter().collect())),
+            None => self.others.extend(element),
         }
     }
 }
 
-/// `#3, #5: no number; #7: too long`.
+/// `#3, #5-#8: no number; #9: too long`.
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, (words, elements, more)) in self.said.iter().enumerate() {
-            let named: Vec<_> = elements.iter().map(|element| format!("#{element}")).collect();
-            write!(f, "{}{}", if at > 0 { "; " } else { "" }, named.join(", "))?;
-            if *more > 0 {
-                write!(f, " and {more} more")?;
-            }
-            write!(f, ": {words}")?;
+        for (at, (words, elements)) in self.said.iter().enumerate() {
+            write!(f, "{}{}: {words}", if at > 0 { "; " } else { "" }, named(elements))?;
         }
-        if self.others > 0 {
-            write!(f, "; and {} more for other reasons", self.others)?;
+        match self.others.len() {
+            0 => Ok(()),
+            more => write!(f, "; and, in other words, {more} more: {}", named(&self.others)),
         }
-        Ok(())
+    }
+}
+
+/// The first of these elements, runs of them by their ends.
+fn named(elements: &[u32]) -> String {
+    let mut sorted = elements.to_vec();
+    sorted.sort_unstable();
+    let runs: Vec<_> = sorted.chunk_by(|one, next| one + 1 == *next).collect();
+    let of_run = |run: &&[u32]| match *run {
+        [one] => format!("#{one}"),
+        run => format!("#{}-#{}", run[0], run[run.len() - 1]),
+    };
+    let text = runs.iter().take(MOST_RUNS).map(of_run).collect::<Vec<_>>().join(", ");
+    match runs.iter().skip(MOST_RUNS).map(|run| run.len()).sum::<usize>() {
+        0 => text,
+        more => format!("{text} and {more} more"),
     }
 }
 
@@ -125,10 +128,12 @@ mod tests {
         assert_eq!(of([(None, "no JSON")]), ": no JSON");
         assert_eq!(of([(Some(3), "no number")]), "#3: no number");
         let mixed = [(Some(4), "no number"), (Some(9), "too long"), (Some(2), "too long"), (Some(3), "no number")];
-        assert_eq!(of(mixed), "#4, #3: no number; #9, #2: too long");
-        let many = of((0..1_000).map(|element| (Some(element), "bad")));
-        assert!(many.starts_with("#0, #1, #2,") && many.ends_with("#18, #19 and 980 more: bad"), "{many}");
+        assert_eq!(of(mixed), "#3-#4: no number; #2, #9: too long");
+        assert_eq!(of((0..1_000).map(|element| (Some(element), "bad"))), "#0-#999: bad");
+        let scattered = of((0..1_000).map(|element| (Some(2 * element), "bad")));
+        assert!(scattered.starts_with("#0, #2, #4,") && scattered.ends_with("#98 and 950 more: bad"), "{scattered}");
+        // Some sinks name the document.
         let different = of((0..1_000).map(|element| (Some(element), format!("bad {element}"))));
-        assert!(different.ends_with("#9: bad 9; and 990 more for other reasons"), "{different}");
+        assert!(different.ends_with("; #9: bad 9; and, in other words, 990 more: #10-#999"), "{different}");
     }
 }

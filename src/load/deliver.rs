@@ -26,6 +26,10 @@ const IN_DOUBT: u32 = 4;
 /// With a loader's pauses this is more than ten minutes.
 const GIVEN_UP: u32 = 30;
 
+/// If more rows than this stand alone without a verdict it is the sink that is ill, or a part of it, whatever it makes
+/// of the witness: none is refused.
+const MOST_GIVEN_UP: usize = 100;
+
 /// A row that the sink will never take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
@@ -125,7 +129,10 @@ impl Delivery<'_> {
         }
         let proof = if has_taken { Proof::Takes } else { self.witness.ask(self.sink, self.around).await };
         if proof == Proof::Takes {
-            request.strikes += 1;
+            let is_in_doubt = |other: &&Request| other.strikes > IN_DOUBT;
+            let others: usize = self.queue.iter().filter(is_in_doubt).map(|other| other.rows.len()).sum();
+            let most = if others >= MOST_GIVEN_UP { GIVEN_UP - 1 } else { GIVEN_UP };
+            request.strikes = most.min(request.strikes + 1);
             self.attempt = 0;
         }
         match request.rows.as_slice() {
@@ -349,6 +356,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_sink_that_fails_on_many_is_ill() {
+        let rows: Vec<_> = rows(300);
+        let ill = |row: &Bytes| *row >= "0180";
+        let answer = move |nth: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| {
+            if nth < 30_000 && rows.iter().any(ill) { unclear() } else { take(rows, held) }
+        };
+        let sink = Moody { held: Mutex::default(), requests: AtomicU32::new(0), answer: Box::new(answer) };
+        assert_eq!(deliver(&sink, &rows, &Waits::default(), &Witness::default()).await, []);
+        assert_eq!(sink.held.into_inner().unwrap().len(), 300);
+    }
+
+    #[tokio::test]
     async fn documents_that_the_sink_fails_on_are_refused_and_not_those_beside_them() {
         // All of a shard fail with the bad one.
         let answer = |_: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| {
@@ -405,7 +424,7 @@ mod tests {
             let witness = Witness::default();
             witness.set(&Bytes::from("old"));
             if is_old {
-                tokio::time::advance(std::time::Duration::from_secs(86_400)).await;
+                tokio::time::advance(std::time::Duration::from_secs(3_600)).await;
             }
             let answer = move |_: u32, rows: &[Bytes], held: &mut BTreeSet<Bytes>| {
                 if rows.iter().any(|row| row == "old") {

@@ -13,7 +13,7 @@ use super::sink::{Answer, Around, Sink};
 use crate::fault::Domain;
 
 /// An older one is not sent: somebody may have deleted it meanwhile, with its index or without.
-const OLDEST: Duration = Duration::from_secs(24 * 3_600);
+const OLDEST: Duration = Duration::from_secs(3_600);
 
 /// The last row that was taken; one for all lanes and lives of a loader.
 #[derive(Clone, Debug, Default)]

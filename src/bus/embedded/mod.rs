@@ -44,7 +44,7 @@ use self::{
 use super::{Bus, Outgoing, Producer, Reader, TopicInfo, TopicSpec, Watermarks};
 use crate::{
     fault::{Fault, Result},
-    model::{Clock, Millis, Offset, Partition, TopicName},
+    model::{Clock, Millis, Offset, Partition, Record, TopicName},
 };
 
 /// What the embedded bus is told.
@@ -239,9 +239,16 @@ impl Bus for EmbeddedBus {
         let topic = topic.clone();
         let work = move |conn: &rusqlite::Connection| {
             let part = Part::find(conn, &Topic::identified(conn, &topic)?, partition)?;
-            let Some(block) = part.block_at(conn, time)? else { return Ok(part.next) };
+            let Some(block) = part.block_at(conn, time)? else {
+                return Ok(if part.low < part.next { part.next } else { 0 });
+            };
             let records = part.read_block(conn, &block)?;
-            Ok(records.iter().find(|record| record.time >= time).map_or(block.place.next, |record| record.offset))
+            let is_earlier = |record: &Record| record.time < time;
+            if block.place.base == part.low && !records.first().is_some_and(is_earlier) {
+                // Nothing tells of those that are gone.
+                return Ok(0);
+            }
+            Ok(records.iter().find(|record| !is_earlier(record)).map_or(block.place.next, |record| record.offset))
         };
         self.inner.pool.read(work).await
     }

@@ -79,12 +79,28 @@ async fn a_time_leads_to_the_first_record_that_is_not_earlier() {
         sent.push((NOON + n * 1_000, offsets[0]));
         clock.advance(1_000);
     }
-    for (time, first) in &sent {
+    assert_eq!(bus.offset_before(&topic, 0, NOON).await.unwrap(), 0);
+    for (time, first) in &sent[1..] {
         assert_eq!(bus.offset_before(&topic, 0, *time).await.unwrap(), *first);
         assert_eq!(bus.offset_before(&topic, 0, time - 1).await.unwrap(), *first);
     }
     let high = bus.watermarks(&topic, 0).await.unwrap().high;
     assert_eq!(bus.offset_before(&topic, 0, NOON + 20_000).await.unwrap(), high);
+    // What retention took may have been as late.
+    let short = Cleanup::Delete { retention_ms: Some(5_500), retention_bytes: None };
+    bus.ensure_topic(&spec("t", short)).await.unwrap();
+    bus.retain_now().await.unwrap();
+    let low = bus.watermarks(&topic, 0).await.unwrap().low;
+    let at = sent.iter().position(|(_, first)| *first == low).unwrap();
+    assert!(at > 3, "{low}");
+    for (time, _) in &sent[..=at] {
+        assert_eq!(bus.offset_before(&topic, 0, *time).await.unwrap(), 0);
+    }
+    assert_eq!(bus.offset_before(&topic, 0, sent[at].0 + 1).await.unwrap(), sent[at + 1].1);
+    clock.advance(100_000);
+    bus.retain_now().await.unwrap();
+    assert_eq!(bus.watermarks(&topic, 0).await.unwrap().low, high);
+    assert_eq!(bus.offset_before(&topic, 0, NOON + 500_000).await.unwrap(), 0);
 }
 
 fn record(topic: &TopicInfo, value: impl AsRef<[u8]>) -> Outgoing {

@@ -12,7 +12,12 @@
 //! - *Space*: pages that deleted blocks leave are used again. What is more than a quarter of the
 //!   file (and than 64 MiB) is given back to the disk.
 
-use std::{collections::HashMap, fs, path::Path, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rusqlite::Connection;
@@ -26,7 +31,7 @@ use super::{
 use crate::{
     bus::Cleanup,
     fault::{Fault, Kind, Result},
-    model::{Millis, Offset, Record},
+    model::{Millis, Offset, Record, TopicName},
 };
 
 /// Upkeep runs this often, in milliseconds of the bus's clock and, when nothing is sent, of real
@@ -48,13 +53,15 @@ const MIN_FRESH: u64 = 1_000;
 /// A WAL longer than this is cut back, even if readers have to wait for it a moment.
 const WAL_BYTES: u64 = 256 << 20;
 
-/// Nothing is forgotten before this: who opens the bus first says how long each topic keeps records now.
-const GRACE_MS: i64 = 60_000;
+/// A topic that nobody has declared since the bus was opened forgets nothing before this: who declares it may say that
+/// it keeps records for longer now.
+const GRACE_MS: i64 = 3_600_000;
 
 /// When upkeep is due.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     opened: Option<Millis>,
+    declared: HashSet<TopicName>,
     last: Option<Millis>,
     more: bool,
     /// Free pages that are kept in any case.
@@ -63,7 +70,7 @@ pub(super) struct Upkeep {
 
 impl Default for Upkeep {
     fn default() -> Self {
-        Self { opened: None, last: None, more: false, spare_pages: 8_192 }
+        Self { opened: None, declared: HashSet::new(), last: None, more: false, spare_pages: 8_192 }
     }
 }
 
@@ -80,9 +87,18 @@ impl Upkeep {
 
     /// Whether to do something now. A clock that was set back is no reason to wait.
     fn is_due(&mut self, now: Millis) -> bool {
-        let opened = *self.opened.get_or_insert(now);
-        let is_past = |then: Millis, wait: i64| now < then || now - then >= wait;
-        self.more || is_past(opened, GRACE_MS) && self.last.is_none_or(|last| is_past(last, EVERY_MS))
+        self.opened.get_or_insert(now);
+        self.more || self.last.is_none_or(|last| now < last || now - last >= EVERY_MS)
+    }
+
+    /// Somebody has said how long this topic keeps records.
+    pub(super) fn declared(&mut self, topic: &TopicName) {
+        self.declared.insert(topic.clone());
+    }
+
+    fn may_forget(&self, topic: &TopicName, now: Millis) -> bool {
+        let is_late = self.opened.is_some_and(|opened| now - opened >= GRACE_MS);
+        is_late || self.declared.contains(topic)
     }
 }
 
@@ -159,7 +175,8 @@ impl Writer {
         });
         for topic in topics {
             let Cleanup::Delete { retention_ms, retention_bytes } = topic.cleanup else { continue };
-            if retention_ms.is_none() && retention_bytes.is_none() {
+            let is_endless = retention_ms.is_none() && retention_bytes.is_none();
+            if is_endless || !self.upkeep.may_forget(&topic.info.name, now) {
                 continue;
             }
             let before = retention_ms.map(|ms| now.saturating_sub(ms));

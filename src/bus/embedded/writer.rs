@@ -118,7 +118,7 @@ impl Writer {
     }
 
     pub(super) fn ensure_topic(&mut self, spec: &TopicSpec) -> Result<TopicInfo> {
-        self.transaction(|tx| {
+        let made = self.transaction(|tx| {
             let Some(topic) = Topic::find(tx, &spec.name)? else {
                 return Ok(Topic::create(tx, spec)?.info);
             };
@@ -139,7 +139,9 @@ impl Writer {
                 }
                 (before, now) => refuse(before.to_string(), now.to_string()),
             }
-        })
+        })?;
+        self.upkeep.declared(&spec.name);
+        Ok(made)
     }
 
     pub(super) fn delete_topic(&mut self, name: &TopicName) -> Result<()> {

@@ -361,16 +361,21 @@ impl Bus for KafkaBus {
                 let ends = inner.ends(&topic, partition)?;
                 let place = format!("{}: {}-{partition} at {time}", inner.describe(), topic.name);
                 let fault = |error: KafkaError| faults::classify(&place, &error);
-                let mut list = TopicPartitionList::with_capacity(1);
                 let (name, number) = (topic.name.as_str(), partition.cast_signed());
-                list.add_partition_offset(name, number, At::Offset(time)).map_err(fault)?;
-                let found = inner.asker.offsets_for_times(list, inner.settings.deadline).map_err(fault)?;
-                let Some(place) = found.find_partition(name, number) else { return Ok(ends.high) };
-                place.error().map_err(fault)?;
-                Ok(match place.offset() {
-                    At::Offset(offset) => u64::try_from(offset).unwrap_or_default(),
-                    _ => ends.high,
-                })
+                let first_at = |time| {
+                    let mut list = TopicPartitionList::with_capacity(1);
+                    list.add_partition_offset(name, number, At::Offset(time)).map_err(fault)?;
+                    let found = inner.asker.offsets_for_times(list, inner.settings.deadline).map_err(fault)?;
+                    let Some(place) = found.find_partition(name, number) else { return Ok(ends.high) };
+                    place.error().map_err(fault)?;
+                    Ok::<_, Fault>(match place.offset() {
+                        At::Offset(offset) => u64::try_from(offset).unwrap_or_default(),
+                        _ => ends.high,
+                    })
+                };
+                // If the first one that is left is it, nothing tells of those that are gone.
+                let found = first_at(time)?;
+                Ok(if found == first_at(0)? { 0 } else { found })
             })
             .await
     }

@@ -85,9 +85,16 @@ impl Journal {
         Ok(Self { path, pages })
     }
 
-    /// How far a file was taken all of whose events are durable; perhaps it was changed since.
+    /// How far a file was taken all of whose events are durable; perhaps it was changed since. Where nobody knows when
+    /// a file was made, one that is another in anything is a new one.
     pub fn done(&self, found: &Found) -> Option<&Stand> {
-        self.pages.done.iter().find(|stand| found.is_of(stand))
+        let is_known = found.identity.made != 0;
+        self.pages.done.iter().find(|stand| found.identity == stand.identity || is_known && found.is_of(stand))
+    }
+
+    /// It is done; [`forget`](Self::forget) makes it durable.
+    pub fn finished(&mut self, identity: Identity) {
+        self.pages.done.retain(|stand| stand.identity != identity);
     }
 
     /// The file's entry, if it is left alone: whatever became of it since.
@@ -115,7 +122,7 @@ impl Journal {
 
     /// Where an earlier life stood in this file.
     pub fn begun(&self, found: &Found) -> Option<&Stand> {
-        self.pages.begun.iter().find(|stand| found.is_file_of(&stand.file, &stand.identity))
+        self.pages.begun.iter().find(|stand| found.is_of(stand))
     }
 
     /// An earlier life ended here; [`forget`](Self::forget) makes it durable.

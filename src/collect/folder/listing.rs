@@ -23,14 +23,14 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Whether it is that file, perhaps changed since.
+    /// Whether it is that file, perhaps changed since or, where that can be told, under another name.
     pub fn is_file_of(&self, file: &Path, identity: &Identity) -> bool {
-        self.identity.is_file_of(&self.file, identity, file)
+        self.identity == *identity || self.identity.is_file_of(&self.file, identity, file)
     }
 
-    /// Whether it is the file of this stand, perhaps changed since or under another name.
+    /// Whether it is the file of this stand, as of [`Found::is_file_of`].
     pub fn is_of(&self, stand: &Stand) -> bool {
-        self.identity == stand.identity || self.is_file_of(&stand.file, &stand.identity)
+        self.is_file_of(&stand.file, &stand.identity)
     }
 }
 

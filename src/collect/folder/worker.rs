@@ -67,6 +67,8 @@ pub(super) struct Worker {
     read: Vec<Stand>,
     /// Those of them that withstood it, and when they are tried again.
     undone: Vec<Stand>,
+    /// What is to be told of files, and was not yet.
+    untold: Vec<Fault>,
     again_at: Millis,
     /// What the last look found, last first.
     ahead: Vec<Found>,
@@ -110,17 +112,18 @@ impl Worker {
             reading: None,
             read: Vec::new(),
             undone: Vec::new(),
+            untold: Vec::new(),
             ahead: Vec::new(),
             nameless: BTreeSet::new(),
         };
-        let mut told = Vec::new();
         for found in worker.look(Millis::MAX)? {
             if let Some(stand) = worker.journal.done(&found).cloned() {
                 worker.read.push(stand.clone());
-                told.extend(worker.done_one(&stand)?);
+                worker.done_one(&stand)?;
             }
         }
         worker.forget()?;
+        let told = std::mem::take(&mut worker.untold);
         Ok((worker, told))
     }
 
@@ -139,10 +142,10 @@ impl Worker {
     /// Those of the file system: the same again.
     pub fn step(&mut self) -> Result<Step> {
         if !self.undone.is_empty() && self.clock.now() >= self.again_at {
-            let told = self.try_again()?;
-            if !told.is_empty() {
-                return Ok(Step::Tell(told));
-            }
+            self.try_again()?;
+        }
+        if !self.untold.is_empty() {
+            return Ok(Step::Tell(std::mem::take(&mut self.untold)));
         }
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
@@ -219,7 +222,7 @@ impl Worker {
                 continue;
             };
             // It is long since it was listed; and a file may have two names, by a link.
-            if self.read.iter().any(|read| found.is_of(read)) {
+            if self.read.iter().any(|read| found.is_of(read)) || self.is_done(&found) {
                 continue;
             }
             let about = fs::metadata(self.settings.path.join(&found.file));
@@ -229,9 +232,18 @@ impl Worker {
         }
     }
 
+    /// What the last life or this one has done with is not read again: its file system was away meanwhile.
+    fn is_done(&mut self, found: &Found) -> bool {
+        let Some(stand) = self.journal.done(found).cloned() else { return false };
+        self.read.push(stand.clone());
+        self.undone.push(stand);
+        self.again_at = self.clock.now();
+        true
+    }
+
     /// Where an earlier life stood in this file.
     fn begun(&self, found: &Found) -> Option<&Stand> {
-        let last = self.resume.as_ref().filter(|stand| found.is_file_of(&stand.file, &stand.identity));
+        let last = self.resume.as_ref().filter(|stand| found.is_of(stand));
         last.or_else(|| self.journal.begun(found))
     }
 
@@ -303,14 +315,10 @@ impl Worker {
     /// # Errors
     /// Those of the file system, and too many files that withstand: the same again.
     pub fn done(&mut self, files: &[Stand]) -> Result<Vec<Fault>> {
-        let mut told = Vec::new();
         if self.undone.len() >= MOST_UNDONE {
-            told = self.try_again()?;
+            self.try_again()?;
         }
         if let Some(stand) = self.undone.first().filter(|_| self.undone.len() >= MOST_UNDONE) {
-            for fault in told {
-                tracing::error!(error = %fault, "the source");
-            }
             let path = self.settings.path.join(&stand.file);
             let text = format!("this file and {} others can be neither renamed nor moved nor deleted", MOST_UNDONE - 1);
             return Err(Fault::user(text).at(path.display()));
@@ -318,21 +326,19 @@ impl Worker {
         self.journal.note_done(files)?;
         for stand in files {
             self.resume.take_if(|resumed| resumed.identity == stand.identity);
-            told.extend(self.done_one(stand)?);
+            self.done_one(stand)?;
         }
         self.forget()?;
-        Ok(told)
+        Ok(std::mem::take(&mut self.untold))
     }
 
     /// Tries again with those that withstood.
-    fn try_again(&mut self) -> Result<Vec<Fault>> {
-        let mut told = Vec::new();
+    fn try_again(&mut self) -> Result<()> {
         for stand in self.undone.clone() {
-            told.extend(self.done_one(&stand)?);
+            self.done_one(&stand)?;
         }
-        self.forget()?;
         self.again_at = self.clock.now() + AGAIN;
-        Ok(told)
+        self.forget()
     }
 
     /// What is gone is forgotten; not what lies on a file system of which nothing is to be seen, which may not be
@@ -342,7 +348,8 @@ impl Worker {
         let folder = &self.settings.path;
         let own = fs::metadata(folder).map_err(|error| Fault::io(folder.display(), &error))?.dev();
         let is_gone = |file: &Path, identity: &Identity| {
-            let is_seen = identity.device == own || there.iter().any(|found| found.identity.device == identity.device);
+            let above = folder.join(file).parent().and_then(|above| fs::metadata(above).ok());
+            let is_seen = identity.device == own || above.is_some_and(|above| above.dev() == identity.device);
             let is_listed = || there.iter().any(|found| found.is_file_of(file, identity));
             // Settings may have changed, so that it is not listed.
             let is_at_its_place = || {
@@ -354,13 +361,14 @@ impl Worker {
         self.journal.forget(&self.undone, is_gone)
     }
 
-    /// Has a file done. One that withstands is told once, and tried again.
-    fn done_one(&mut self, stand: &Stand) -> Result<Option<Fault>> {
+    /// Has a file done. One that withstands is to be told once, and tried again.
+    fn done_one(&mut self, stand: &Stand) -> Result<()> {
         let done = match self.find(stand) {
             Ok(Some(found)) if found.identity == stand.identity => self.finish(&found),
             Ok(Some(found)) => {
-                self.settle(stand.identity);
-                return self.was_changed(stand, found).map(Some);
+                let fault = self.was_changed(stand, found)?;
+                self.untold.push(fault);
+                return Ok(());
             }
             // Done before this process was killed, or taken away: its events are durable.
             Ok(None) => Ok(()),
@@ -368,21 +376,23 @@ impl Worker {
         };
         let Err(mut fault) = done else {
             self.settle(stand.identity);
-            return Ok(None);
+            return Ok(());
         };
         if self.undone.iter().any(|undone| undone.identity == stand.identity) {
-            return Ok(None);
+            return Ok(());
         }
         self.undone.push(stand.clone());
         fault.message.push_str(
             "; all of it is taken and it is not read again: it stays as it is until that is mended, and is tried again \
              each minute",
         );
-        Ok(Some(fault))
+        self.untold.push(fault);
+        Ok(())
     }
 
     fn finish(&mut self, found: &Found) -> Result<()> {
         finish(&self.settings, &found.file)?;
+        self.journal.finished(found.identity);
         let path = self.settings.path.join(&found.file);
         tracing::info!(file = %path.display(), "read to its end");
         if let Some(tracked) = self.tracked.take_if(|tracked| tracked.target == path) {
