@@ -30,7 +30,7 @@ const MOST_WORDS: usize = 1_000;
 
 impl Outcome {
     /// Whether the error says nothing of the document, though its status may: an index that is closed, a cluster that
-    /// takes no more shards, an alias that leads nowhere.
+    /// takes no more shards, an alias that leads nowhere, an ingest pipeline that is not there.
     fn is_of_the_index(&self) -> bool {
         let said = |key: &str| self.error.as_ref().and_then(|error| error.get(key)?.as_str()).unwrap_or_default();
         match said("type") {
@@ -39,7 +39,8 @@ impl Outcome {
             "validation_exception" | "illegal_argument_exception" => {
                 let reason = said("reason");
                 let has_shards = reason.starts_with("Validation Failed") && reason.contains("maximum shards open");
-                has_shards || reason.starts_with("no write index is defined")
+                let has_no_pipeline = reason.starts_with("pipeline with id [") && reason.ends_with("] does not exist");
+                has_shards || has_no_pipeline || reason.starts_with("no write index is defined")
             }
             _ => false,
         }
@@ -118,12 +119,13 @@ mod tests {
             item("index_closed_exception", "closed"),
             item("validation_exception", shards),
             item("illegal_argument_exception", "no write index is defined for alias [u]"),
+            item("illegal_argument_exception", "pipeline with id [p] does not exist"),
             item("mapper_parsing_exception", "failed to parse [index_closed_exception] maximum shards open"),
             item("mapper_parsing_exception", &long),
         ];
         let body = serde_json::json!({"errors": true, "items": items}).to_string();
-        let Answer::Each(Verdicts { refused, later, fault, .. }) = read(body.as_bytes(), 5).unwrap() else { panic!() };
-        assert_eq!((later, refused.iter().map(|(at, _)| *at).collect::<Vec<_>>()), (vec![0, 1, 2], vec![3, 4]));
+        let Answer::Each(Verdicts { refused, later, fault, .. }) = read(body.as_bytes(), 6).unwrap() else { panic!() };
+        assert_eq!((later, refused.iter().map(|(at, _)| *at).collect::<Vec<_>>()), (vec![0, 1, 2, 3], vec![4, 5]));
         assert_eq!(fault.unwrap().message, "400: index_closed_exception: closed");
         assert!(refused[1].1.chars().count() == MOST_WORDS + 1 && refused[1].1.ends_with('…'), "{}", refused[1].1);
     }
