@@ -278,7 +278,7 @@ impl Around for Watched {
                 Domain::User => {
                     tracing::error!(actor = %self.life.id, error = %fault, "the sink takes nothing until this is mended; nothing is dropped");
                 }
-                _ => tracing::warn!(actor = %self.life.id, error = %fault, "the sink takes nothing for now"),
+                _ => tracing::warn!(actor = %self.life.id, error = %fault, "the sink does not take this for now"),
             }
         }
         let _waiting = self.life.waiting(fault.message.clone());
